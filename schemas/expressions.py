@@ -1,0 +1,116 @@
+"""SQL expressions that users write (rules in journey.yml, mappings): checked before they run.
+
+An expression is one scalar SQL expression over known columns. It is parsed with sqlglot and refused if it holds
+anything that is not on the allow-list: subqueries, aggregates, windows, files, settings, or a function whose
+answer changes between two runs (`now()`, `random()`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import sqlglot
+from sqlglot import exp
+
+from schemas.errors import ConfigurationError
+
+SCALAR_FUNCTIONS = frozenset(
+    """abs ceil ceiling floor round sign mod greatest least coalesce nullif ifnull if
+    lower upper trim ltrim rtrim length len substr substring left right replace concat concat_ws contains
+    starts_with ends_with prefix suffix split_part string_split split lpad rpad reverse strpos instr position
+    regexp_matches regexp_like regexp_full_match regexp_extract regexp_replace
+    date_trunc date_part extract year month day hour minute second dayofweek isodow week quarter epoch epoch_ms
+    make_date make_timestamp to_timestamp strptime strftime try_strptime date_diff datediff date_add date_sub
+    cast try_cast md5 sha256 json_extract json_extract_string json_extract_scalar
+    list_value array list_filter list_distinct list_contains array_contains list_sort array_agg_distinct
+    to_json uuid5 case and or not in like ilike between is""".split()
+)
+"""Deterministic scalar functions; the same input gives the same answer in every run."""
+
+AGGREGATE_FUNCTIONS = frozenset(
+    "sum min max count avg any_value first arg_min arg_max bool_and bool_or list array_agg string_agg "
+    "count_if median".split()
+)
+"""Additionally allowed where a mapping groups rows (`from:`)."""
+
+_REFUSED_NODES: tuple[type[exp.Expression], ...] = (
+    exp.Subquery,
+    exp.Query,
+    exp.Window,
+    exp.Parameter,
+    exp.Placeholder,
+    exp.Command,
+    exp.DDL,
+    exp.DML,
+    exp.Star,
+    exp.Lambda,
+)
+_OPERATORS = (exp.Connector, exp.Binary, exp.Unary, exp.Predicate, exp.Cast, exp.Case, exp.Interval)
+
+
+def function_name(node: exp.Func) -> str:
+    """The name a user wrote, lower case."""
+    return (node.name if isinstance(node, exp.Anonymous) else node.sql_name()).lower()
+
+
+def function_names(node: exp.Func) -> set[str]:
+    """Every name the function goes by (sqlglot parses synonyms into one node)."""
+    if isinstance(node, exp.Anonymous):
+        return {node.name.lower()}
+    return {name.lower() for name in node.sql_names()} | {node.key.lower()}
+
+
+def _fail(what: str, sql: str, where: str, remedy: str) -> ConfigurationError:
+    return ConfigurationError(what, where=where, value=sql, remedy=remedy)
+
+
+def check_expression(
+    sql: object,
+    *,
+    columns: Collection[str],
+    where: str,
+    functions: Collection[str] = SCALAR_FUNCTIONS,
+) -> str:
+    """The expression in DuckDB's dialect, normalised, after every check held.
+
+    `columns`: names it may use (case-insensitive). `where`: file:line and rule, for the message.
+    Raises ConfigurationError naming what is not allowed and what is.
+    """
+    if not isinstance(sql, str) or not sql.strip():
+        raise ConfigurationError(
+            "an SQL expression is expected", where=where, value=sql, remedy="Write it as a quoted string"
+        )
+    try:
+        statements = sqlglot.parse(f"select {sql}\n", dialect="duckdb")
+    except sqlglot.errors.SqlglotError as error:
+        detail = str(error).splitlines()[0]
+        raise _fail(f"not valid SQL: {detail}", sql, where, "Correct the expression") from None
+    select = statements[0]
+    if len(statements) != 1 or not isinstance(select, exp.Select) or len(select.expressions) != 1:
+        raise _fail("exactly one expression is expected", sql, where, "Remove commas and semicolons outside it")
+    expression = select.expressions[0]
+    extra = {key for key, value in select.args.items() if value and key not in ("expressions", "kind")}
+    if extra or isinstance(expression, exp.Alias):
+        raise _fail("only an expression, no clause of a query", sql, where, "Remove FROM, WHERE, AS and the like")
+    _check_nodes(expression, sql, where, {name.lower() for name in columns}, functions)
+    return expression.sql(dialect="duckdb")
+
+
+def _check_nodes(
+    expression: exp.Expression, sql: str, where: str, columns: set[str], functions: Collection[str]
+) -> None:
+    for node in expression.walk():
+        if isinstance(node, _REFUSED_NODES):
+            raise _fail(f"{type(node).__name__.lower()} is not allowed here", sql, where, "Use plain expressions")
+        if isinstance(node, exp.Column):
+            if node.table or node.name.lower() not in columns:
+                known = ", ".join(sorted(columns))
+                raise _fail(f"unknown column {node.sql()!r}", sql, where, f"Known columns: {known}")
+        elif isinstance(node, exp.Func) and not isinstance(node, _OPERATORS):
+            if not function_names(node) & set(functions):
+                raise _fail(
+                    f"function {function_name(node)!r} is not allowed",
+                    sql,
+                    where,
+                    "Only deterministic functions on the allow-list may be used; docs/configuration.md lists them",
+                )
