@@ -248,7 +248,9 @@ def load_config(path: Path) -> Config:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(
-            f"cannot be read: {error}", where=str(path), remedy="Give --config or JOURNEYS_CONFIG a journey.yml"
+            f"cannot be read: {error}",
+            where=str(path),
+            remedy="Give --config or JOURNEYS_CONFIG a journey.yml",
         ) from None
     return parse_config(text, source=str(path))
 
@@ -262,11 +264,15 @@ def parse_config(text: str, *, source: str) -> Config:
         mark = getattr(error, "problem_mark", None)
         where = f"{source}:{mark.line + 1}" if mark else source
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise ConfigurationError(f"not valid YAML: {problem}", where=where, remedy="Correct the line") from None
+        raise ConfigurationError(
+            f"not valid YAML: {problem}", where=where, remedy="Correct the line"
+        ) from None
     except RecursionError:
         raise ConfigurationError("nested too deeply", where=source, remedy="Flatten the file") from None
     if not isinstance(document, dict):
-        raise ConfigurationError("must hold keys and values", where=source, remedy="See the shipped journey.yml")
+        raise ConfigurationError(
+            "must hold keys and values", where=source, remedy="See the shipped journey.yml"
+        )
     lines = Lines(source, tree)
     try:
         config = Config.model_validate({**_defaults(), **document})
@@ -293,7 +299,9 @@ def _check_rules(config: Config, lines: Lines) -> Config:
         rules = []
         for index, rule in enumerate(getattr(config, section)):
             where = f"{lines.at(section, index, 'when')} ({section}: {getattr(rule, key)})"
-            rules.append(rule.model_copy(update={"when": check_expression(rule.when, columns=columns, where=where)}))
+            rules.append(
+                rule.model_copy(update={"when": check_expression(rule.when, columns=columns, where=where)})
+            )
         checked[section] = tuple(rules)
     checked["conversion"] = check_expression(
         config.conversion,

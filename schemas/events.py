@@ -336,18 +336,18 @@ _BASES: dict[str, type[EventBase]] = {
 }
 
 
-def _model(event_type: str, channels: Any, properties: type[Properties]) -> type[EventBase]:
+def _model(event_type: str, channels: Any, properties: type[Properties]) -> Any:
     base = _BASES.get(event_type, EventBase)
     name = "".join(part.capitalize() for part in event_type.split("_"))
     required = any(field.is_required() for field in properties.model_fields.values())
-    default: Any = ... if required else properties()
+    default: Any = ... if required else properties.model_construct()
     namespace = {
         "__doc__": f"`{event_type}`",
         "__module__": __name__,
         "__annotations__": {
             "topic_channels": ClassVar[tuple[str, ...]],
             "channel": channels,
-            "event_type": Literal[event_type],  # type: ignore[valid-type]
+            "event_type": Literal[event_type],
             "properties": properties,
         },
         "topic_channels": get_args(channels),
@@ -355,7 +355,7 @@ def _model(event_type: str, channels: Any, properties: type[Properties]) -> type
         "event_type": Field(description="What happened"),
         "properties": Field(default, description="Typed by event type; unknown properties are kept"),
     }
-    return type(base)(name, (base,), namespace)
+    return type(base)(name, (base,), namespace)  # type: ignore[misc]
 
 
 EVENT_TYPES: dict[str, type[EventBase]] = {
@@ -366,9 +366,8 @@ EVENT_TYPES: dict[str, type[EventBase]] = {
 
 Event = EventBase
 
-EVENT_ADAPTER: TypeAdapter[EventBase] = TypeAdapter(
-    Annotated[Union[tuple(EVENT_TYPES.values())], Field(discriminator="event_type")]  # noqa: UP007
-)
+_UNION: Any = Annotated[Union[tuple(EVENT_TYPES.values())], Field(discriminator="event_type")]  # noqa: UP007
+EVENT_ADAPTER: TypeAdapter[EventBase] = TypeAdapter(_UNION)
 
 
 @dataclass(frozen=True)
@@ -380,15 +379,16 @@ class Rejection:
     value_excerpt: str | None
 
 
-class _DuplicateKeyError(ValueError):
-    pass
+class _Object(dict[str, Any]):
+    """A JSON object that remembers a key it held twice."""
+
+    double_key: str | None = None
 
 
-def _unique_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
+def _object(pairs: list[tuple[str, Any]]) -> _Object:
+    found = _Object(pairs)
     if len(found) != len(pairs):
-        seen: set[str] = set()
-        raise _DuplicateKeyError(next(key for key, _ in pairs if key in seen or seen.add(key)))  # type: ignore[func-returns-value]
+        found.double_key = next(key for index, (key, _) in enumerate(pairs) if key in dict(pairs[:index]))
     return found
 
 
@@ -406,17 +406,20 @@ def _check_json(raw: bytes) -> Rejection | None:
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        return Rejection(f"invalid UTF-8 at byte {error.start}", None, repr(raw[max(0, error.start - 20) :][:60]))
+        return Rejection(
+            f"invalid UTF-8 at byte {error.start}", None, repr(raw[max(0, error.start - 20) :][:60])
+        )
     try:
-        document = json.loads(text, object_pairs_hook=_unique_object, parse_constant=_no_constant)
-    except _DuplicateKeyError as error:
-        return Rejection("duplicate key in a JSON object", str(error)[:200], None)
+        document = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
     except RecursionError:
         return Rejection("JSON nested too deeply", None, _excerpt(text))
     except ValueError as error:
         return Rejection(f"invalid JSON: {error}", None, _excerpt(text))
-    if not isinstance(document, dict):
+    if not isinstance(document, _Object):
         return Rejection("a record must be one JSON object", None, _excerpt(text))
+    for part in (document, document.get("identifiers"), document.get("properties")):
+        if isinstance(part, _Object) and part.double_key is not None:
+            return Rejection("a key stands twice in one object", part.double_key[:200], None)
     if "\\u0000" in text and "\x00" in json.dumps(document, ensure_ascii=False).replace("\\u0000", "\x00"):
         return Rejection("NUL character in a string", None, _excerpt(text))
     return None

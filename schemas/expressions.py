@@ -50,7 +50,7 @@ _OPERATORS = (exp.Connector, exp.Binary, exp.Unary, exp.Predicate, exp.Cast, exp
 
 def function_name(node: exp.Func) -> str:
     """The name a user wrote, lower case."""
-    return (node.name if isinstance(node, exp.Anonymous) else node.sql_name()).lower()
+    return str(node.name if isinstance(node, exp.Anonymous) else node.sql_name()).lower()
 
 
 def function_names(node: exp.Func) -> set[str]:
@@ -87,13 +87,17 @@ def check_expression(
         raise _fail(f"not valid SQL: {detail}", sql, where, "Correct the expression") from None
     select = statements[0]
     if len(statements) != 1 or not isinstance(select, exp.Select) or len(select.expressions) != 1:
-        raise _fail("exactly one expression is expected", sql, where, "Remove commas and semicolons outside it")
+        raise _fail(
+            "exactly one expression is expected", sql, where, "Remove commas and semicolons outside it"
+        )
     expression = select.expressions[0]
     extra = {key for key, value in select.args.items() if value and key not in ("expressions", "kind")}
     if extra or isinstance(expression, exp.Alias):
-        raise _fail("only an expression, no clause of a query", sql, where, "Remove FROM, WHERE, AS and the like")
+        raise _fail(
+            "only an expression, no clause of a query", sql, where, "Remove FROM, WHERE, AS and the like"
+        )
     _check_nodes(expression, sql, where, {name.lower() for name in columns}, functions)
-    return expression.sql(dialect="duckdb")
+    return str(expression.sql(dialect="duckdb"))
 
 
 def _check_nodes(
@@ -101,7 +105,9 @@ def _check_nodes(
 ) -> None:
     for node in expression.walk():
         if isinstance(node, _REFUSED_NODES):
-            raise _fail(f"{type(node).__name__.lower()} is not allowed here", sql, where, "Use plain expressions")
+            raise _fail(
+                f"{type(node).__name__.lower()} is not allowed here", sql, where, "Use plain expressions"
+            )
         if isinstance(node, exp.Column):
             if node.table or node.name.lower() not in columns:
                 known = ", ".join(sorted(columns))
