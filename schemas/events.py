@@ -410,7 +410,7 @@ def _check_json(raw: bytes) -> Rejection | None:
             f"invalid UTF-8 at byte {error.start}", None, repr(raw[max(0, error.start - 20) :][:60])
         )
     try:
-        document = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
+        document = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant, parse_int=str)
     except RecursionError:
         return Rejection("JSON nested too deeply", None, _excerpt(text))
     except ValueError as error:
