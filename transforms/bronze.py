@@ -45,7 +45,16 @@ OUTBOUND_EVENT_TYPES = (
 )
 """What the brand does, besides an agent's ticket_replied and a machine's email_opened."""
 
-_TEXT_COLUMNS = ("channel", "event_type", "event_name", "source", "medium", "campaign", "experiment", "variant")
+_TEXT_COLUMNS = (
+    "channel",
+    "event_type",
+    "event_name",
+    "source",
+    "medium",
+    "campaign",
+    "experiment",
+    "variant",
+)
 
 
 @dataclass(frozen=True)
@@ -257,9 +266,7 @@ def _columns(rows: list[tuple[Any, ...]]) -> dict[str, pa.Array]:
     }
 
 
-def _insert_rejects(
-    con: duckdb.DuckDBPyConnection, rejects: list[tuple[tuple[Any, ...], Rejection]]
-) -> None:
+def _insert_rejects(con: duckdb.DuckDBPyConnection, rejects: list[tuple[tuple[Any, ...], Rejection]]) -> None:
     columns = _columns([row for row, _ in rejects])
     for name in ("reason", "field", "value_excerpt"):
         columns[name] = pa.array([getattr(verdict, name) for _, verdict in rejects], pa.string())

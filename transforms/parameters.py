@@ -1,0 +1,53 @@
+"""The small tables through which SQL models read journey.yml: no model holds a number of its own."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import duckdb
+
+from schemas.config import Config
+from transforms.event_sql import quoted
+
+BREAKDOWN_LIMIT = 50
+DAY_INTERVALS, WEEK_INTERVALS, MONTH_INTERVALS = 31, 26, 24
+
+
+def _seconds(duration: timedelta) -> int:
+    return int(duration.total_seconds())
+
+
+def build(con: duckdb.DuckDBPyConnection, *, config: Config, data_as_of: datetime) -> None:
+    """Make `parameters` (one row), `stage_definitions`, `retention_definitions` and `friction_definitions`."""
+    con.execute(f"""
+        create or replace table parameters as select
+            timestamp {quoted(data_as_of.replace(tzinfo=None).isoformat(sep=" "))} as data_as_of,
+            {quoted(config.reporting_timezone)} as reporting_timezone,
+            {config.week_start} as week_starts_on,
+            {quoted(config.reporting_currency)} as reporting_currency,
+            {_seconds(config.journey_timeout)}::bigint as journey_timeout_seconds,
+            {_seconds(config.conversion_window)}::bigint as conversion_window_seconds,
+            {_seconds(config.customer_conversion_window)}::bigint as customer_conversion_window_seconds,
+            {config.churn_days} as churn_days,
+            {_seconds(config.attribution_lookback)}::bigint as attribution_lookback_seconds,
+            {BREAKDOWN_LIMIT} as breakdown_limit,
+            {DAY_INTERVALS} as day_intervals,
+            {WEEK_INTERVALS} as week_intervals,
+            {MONTH_INTERVALS} as month_intervals""")
+    stages = ", ".join(
+        f"({quoted(stage.stage)}, {index}, {stage.is_pre_conversion})"
+        for index, stage in enumerate(config.stages, 1)
+    )
+    con.execute(f"""
+        create or replace table stage_definitions as
+        from (values {stages}) as t(stage, stage_index, is_pre_conversion)""")
+    definitions = ", ".join(
+        f"({quoted(definition.start_event)}, {quoted(definition.return_event)})"
+        for definition in config.retention
+    )
+    con.execute(f"""
+        create or replace table retention_definitions as
+        from (values {definitions}) as t(start_event, return_event)""")
+    con.execute("create or replace table friction_definitions (signal varchar)")
+    for rule in config.friction:
+        con.execute("insert into friction_definitions values (?)", [rule.signal])

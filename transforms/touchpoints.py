@@ -1,0 +1,140 @@
+"""Touchpoints: one row per distinct event with its customer, stage, session and journey.
+
+Source of the definitions: docs/semantics.md, sections 3 to 6. `prepare` attaches customers; `build` walks each
+customer's touchpoints in total order (`occurred_at`, `event_id`) and writes the silver table `touchpoints`.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import duckdb
+
+from schemas.config import Config
+from schemas.contracts import PROPERTY_FIELDS
+from transforms.journeys import JOURNEY_ID_SQL, journey_starts_sql
+from transforms.sessions import SESSION_ID_SQL, session_starts_sql
+from transforms.stages import (
+    friction_signals_sql,
+    lifecycle_stage_sql,
+    pre_conversion_sql,
+    stage_index_sql,
+    stage_sql,
+)
+
+logger = logging.getLogger(__name__)
+
+ROWS_AT_ONCE = 3_000_000
+BUCKETS = 64
+"""Above `ROWS_AT_ONCE` the walk goes bucket by bucket (hash of customer_key): as fast, with a fraction of memory."""
+
+COLUMNS = (
+    "event_id", "customer_key", "channel", "event_type", "direction", "stage", "lifecycle_stage", "occurred_at",
+    "received_at", "source_occurred_at", "is_clock_skewed", "session_id", "journey_id", "source", "medium",
+    "campaign", "page_path", "product_id", "order_id", "ticket_id", "amount", "currency", "customer_order_index",
+    "csat_rating", "nps_score", "experiment", "variant", "is_friction", "event_name", "properties", "_topic",
+    "_partition", "_offset", "_cluster", "author", "coupon_code", "error_code", "store_id", "is_machine_open",
+    "is_order_conversion", "days_since_first_order", "stage_index", "lifecycle_stage_index", "friction_signals",
+)  # fmt: skip
+
+
+def prepare(con: duckdb.DuckDBPyConnection) -> None:
+    """Make the temporary `customer_events`: kept events (link events left out) with their customer.
+
+    Columns added: customer_key, resolved_strength. Grain: one event that becomes a touchpoint.
+    """
+    con.execute("""
+        create or replace temp table customer_events as
+        select events.*, customer_key, resolved_strength
+        from kept_events as events
+        join event_bundles using (identifiers)
+        where event_type not in ('identity_linked', 'identity_unlinked')""")
+
+
+def build(con: duckdb.DuckDBPyConnection, *, config: Config) -> None:
+    """Make `touchpoints` from `customer_events` and `order_facts`."""
+    row = con.execute("select count(*) from customer_events where customer_key is not null").fetchone()
+    buckets = BUCKETS if row and row[0] > ROWS_AT_ONCE else 1
+    con.execute(f"create or replace table touchpoints as {_select(config, 'false')} limit 0")
+    for bucket in range(buckets):
+        condition = f"hash(customer_key) % {buckets} = {bucket}" if buckets > 1 else "true"
+        con.execute(f"insert into touchpoints {_select(config, f'customer_key is not null and {condition}')}")
+    con.execute(f"insert into touchpoints {_select(config, 'customer_key is null')}")
+    _count(con)
+
+
+def _select(config: Config, condition: str) -> str:
+    properties = [name for name in PROPERTY_FIELDS if name != "order_id"]
+    return f"""
+    with numbered as (
+        select
+            events.* exclude (payload_hash, landed_at, identifiers, is_analytics_allowed, resolved_strength),
+            facts.event_id is not null as is_order_conversion,
+            count(facts.event_id) over walk as customer_order_index,
+            min(facts.occurred_at) over walk as first_order_at
+        from (select * from customer_events where {condition}) as events
+        left join order_facts as facts on facts.event_id = events.event_id
+        window walk as (
+            partition by events.customer_key order by events.occurred_at, events.event_id
+            rows between unbounded preceding and current row
+        )
+    ),
+    staged as (
+        select
+            *,
+            (epoch_us(occurred_at) - epoch_us(first_order_at)) // 86400000000 as days_since_first_order,
+            {friction_signals_sql(config)} as friction_signals
+        from numbered
+    ),
+    ruled as (
+        select
+            *,
+            {stage_sql(config)} as stage,
+            {lifecycle_stage_sql(config)} as lifecycle_stage,
+            direction = 'inbound' and coalesce({config.conversion}, false) as is_conversion
+        from staged
+    ),
+    sessions as ({session_starts_sql(config, source="ruled")}),
+    placed as (
+        select ruled.*, sessions.session_first_event_id,
+            {pre_conversion_sql(config, "ruled.stage")} as is_pre_conversion
+        from ruled left join sessions on sessions.event_id = ruled.event_id
+    ),
+    walked as ({journey_starts_sql(config, source="placed")})
+    select
+        event_id, customer_key, channel, event_type, direction, stage, lifecycle_stage, occurred_at, received_at,
+        source_occurred_at, is_clock_skewed,
+        {SESSION_ID_SQL} as session_id,
+        {JOURNEY_ID_SQL} as journey_id,
+        source, medium, campaign, page_path, product_id, order_id, ticket_id, amount, currency,
+        case when customer_key is not null then customer_order_index end as customer_order_index,
+        csat_rating, nps_score, experiment, variant,
+        len(friction_signals) > 0 as is_friction,
+        event_name, properties, _topic, _partition, _offset, _cluster,
+        {", ".join(name for name in properties if name not in _LISTED)},
+        is_order_conversion, days_since_first_order,
+        {stage_index_sql(config, "stage")} as stage_index,
+        {stage_index_sql(config, "lifecycle_stage")} as lifecycle_stage_index,
+        friction_signals
+    from walked"""
+
+
+_LISTED = ("page_path", "product_id", "ticket_id", "amount", "currency", "csat_rating", "nps_score")
+
+
+def _count(con: duckdb.DuckDBPyConnection) -> None:
+    con.execute("""
+        insert into build_counts by name
+        with counts as (
+            select
+                count(*) as touchpoint_count,
+                count(*) filter (customer_key is null) as unattributed_count,
+                count(*) filter (direction = 'inbound') as inbound_count,
+                count(*) filter (direction = 'inbound' and stage is null) as unstaged_count
+            from touchpoints
+        )
+        select 'unattributed_ratio' as check_name, 'touchpoints' as table_name, unattributed_count as numerator,
+            touchpoint_count as denominator, unattributed_count / nullif(touchpoint_count, 0) as observed from counts
+        union all
+        select 'unstaged_ratio', 'touchpoints', unstaged_count, inbound_count,
+            unstaged_count / nullif(inbound_count, 0) from counts""")
