@@ -1,1 +1,332 @@
-def main():\n    pass
+"""The command line: every step of the pipeline, runnable without Airflow.
+
+Exit codes: 0 done, 1 failed (a gate, a broken system), 2 wrong use. `--json` where a machine may read the answer.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from schemas.errors import JourneysError, UsageError
+from schemas.settings import Settings, load_settings
+
+app = typer.Typer(
+    name="journeys",
+    help="Customer-journey analytics: touchpoints from Kafka to journeys in DuckDB and Parquet.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Format(StrEnum):
+    """How `journeys query` writes its answer."""
+
+    table = "table"
+    csv = "csv"
+    json = "json"
+    parquet = "parquet"
+
+
+SourceOption = Annotated[
+    str | None, typer.Option("--from", help="kafka://host:port or file:///folder (default: JOURNEYS_SOURCE)")
+]
+TargetOption = Annotated[
+    str | None, typer.Option("--to", help="kafka://host:port or file:///folder (default: JOURNEYS_SOURCE)")
+]
+AsOfOption = Annotated[
+    str | None,
+    typer.Option("--as-of", help="Build as of this instant, RFC 3339 (default: the newest inbound touchpoint)"),
+]
+FullOption = Annotated[
+    bool, typer.Option("--full", help="Load bronze anew; the only way --as-of may move back")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as JSON")]
+RunIdOption = Annotated[str | None, typer.Option("--run-id", help="Name of the run; the same name resumes it")]
+
+
+@app.callback()
+def _common(
+    context: typer.Context,
+    home: Annotated[
+        Path | None, typer.Option(help="Folder of all state (default: JOURNEYS_HOME or ./data)")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="The journey.yml (default: JOURNEYS_CONFIG)")] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log every step")] = False,
+) -> None:
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    # kafka-python reports each connection attempt; our own errors say what matters.
+    logging.getLogger("kafka").setLevel(logging.ERROR)
+    context.obj = load_settings(home=home, config=config)
+
+
+def _instant(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(
+            "--as-of is not an instant", value=text, remedy="Write it like 2026-03-01T00:00:00Z"
+        ) from None
+    return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
+
+
+def _print(answer: Any, *, as_json: bool, lines: list[str]) -> None:
+    if as_json:
+        typer.echo(json.dumps(answer, default=str))
+    else:
+        for line in lines:
+            typer.echo(line)
+
+
+@app.command()
+def produce(
+    context: typer.Context,
+    to: TargetOption = None,
+    customers: Annotated[int, typer.Option(min=1, help="True customers in the scenario")] = 12_000,
+    days: Annotated[int, typer.Option(min=1, help="Days the scenario covers")] = 40,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same events")] = 1,
+    start: Annotated[str, typer.Option(help="First day, YYYY-MM-DD")] = "2026-01-01",
+    truth: Annotated[Path | None, typer.Option(help="Write the planted truth to this file")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Send a synthetic omnichannel scenario: seeded touchpoints of four channels, faults included."""
+    from ingest.scenario.run import produce as run_produce
+
+    settings: Settings = context.obj
+    try:
+        first_day = datetime.fromisoformat(start).replace(tzinfo=UTC)
+    except ValueError:
+        raise UsageError("--start is not a day", value=start, remedy="Write it like 2026-01-01") from None
+    report = run_produce(
+        to or settings.source,
+        settings=settings,
+        seed=seed,
+        start=first_day,
+        days=days,
+        customers=customers,
+        truth_path=truth,
+    )
+    _print(vars(report), as_json=as_json, lines=[f"sent {report.record_count:,} records to {to or settings.source}"])
+
+
+@app.command()
+def replay(
+    context: typer.Context,
+    files: Annotated[list[Path], typer.Argument(help="CSV, Parquet or NDJSON files")],
+    mapping: Annotated[Path, typer.Option(help="Mapping file: how a row becomes a touchpoint")],
+    to: TargetOption = None,
+    table: Annotated[
+        list[str] | None, typer.Option(help="A further table the mapping joins, as NAME=FILE")
+    ] = None,
+    allow_rejects: Annotated[
+        bool, typer.Option("--allow-rejects", help="Exit 0 even when rows were rejected")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Send any CSV, Parquet or NDJSON file as touchpoints, by a mapping."""
+    from ingest.replay import replay as run_replay
+
+    settings: Settings = context.obj
+    tables = {}
+    for entry in table or []:
+        name, equals, path = entry.partition("=")
+        if not equals:
+            raise UsageError("--table needs NAME=FILE", value=entry, remedy="For example --table stores=stores.csv")
+        tables[name] = Path(path)
+    report = run_replay(files, mapping, to or settings.source, settings=settings, tables=tables)
+    _print(report.as_json(), as_json=as_json, lines=report.lines())
+    if report.rejected_count and not allow_rejects:
+        raise typer.Exit(1)
+
+
+@app.command()
+def land(
+    context: typer.Context,
+    source: SourceOption = None,
+    topic: Annotated[list[str] | None, typer.Option(help="Only these topics (default: the four channels)")] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Keep landing until interrupted")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Land raw records: read to the end offsets (or follow) and write them as Parquet."""
+    from ingest.landing import land as run_land
+    from schemas.topics import SOURCE_TOPICS
+
+    settings: Settings = context.obj
+    ranges = run_land(source or settings.source, settings=settings, topics=topic or SOURCE_TOPICS, follow=follow)
+    total = sum(part.record_count for part in ranges)
+    lines = [
+        f"{part.topic} partition {part.partition}: offsets {part.start} to {part.end}, {part.record_count:,} records"
+        for part in ranges
+    ]
+    _print([vars(part) for part in ranges], as_json=as_json, lines=[*lines, f"landed {total:,} records"])
+
+
+@app.command()
+def build(
+    context: typer.Context,
+    full: FullOption = False,
+    as_of: AsOfOption = None,
+    run_id: RunIdOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Build silver and gold from what has landed, and run the gates; publishes nothing."""
+    from warehouse.night import build_gold, build_silver, new_run_id
+
+    settings: Settings = context.obj
+    run_id = run_id or new_run_id(datetime.now(UTC))
+    results = [
+        build_silver(settings, run_id=run_id, data_as_of=_instant(as_of), full=full),
+        build_gold(settings, run_id=run_id),
+    ]
+    _print_results(results, as_json=as_json)
+
+
+@app.command()
+def check(context: typer.Context, as_json: JsonOption = False) -> None:
+    """Show the last build's data-quality checks; exit 1 when one of severity fail did not hold."""
+    from warehouse.gates import latest_checks
+
+    settings: Settings = context.obj
+    checks = latest_checks(settings)
+    if as_json:
+        typer.echo(json.dumps(checks, default=str))
+    else:
+        _print_table("Data quality", checks, ("check_name", "table_name", "severity", "observed", "expected", "passed"))
+    if any(not row["passed"] and row["severity"] == "fail" for row in checks):
+        raise typer.Exit(1)
+
+
+@app.command()
+def publish(
+    context: typer.Context,
+    root: Annotated[
+        Path | None, typer.Option(help="Folder under which readers see the publications, if another")
+    ] = None,
+    run_id: RunIdOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Publish the last build: Parquet and a read-only DuckDB file, swapped in atomically."""
+    from warehouse.night import new_run_id, publish_run
+
+    settings: Settings = context.obj
+    result = publish_run(settings, run_id=run_id or new_run_id(datetime.now(UTC)), root=root)
+    _print_results([result], as_json=as_json)
+
+
+@app.command()
+def night(
+    context: typer.Context,
+    source: SourceOption = None,
+    as_of: AsOfOption = None,
+    full: FullOption = False,
+    run_id: RunIdOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """One whole night without Airflow: land, silver, gold, publish."""
+    from dags import steps
+    from schemas.topics import SOURCE_TOPICS
+    from warehouse.night import new_run_id
+
+    settings: Settings = context.obj
+    run_id = run_id or new_run_id(datetime.now(UTC))
+    source = source or settings.source
+    landed = [steps.land(topic, source, settings) for topic in SOURCE_TOPICS]
+    results = [
+        steps.silver(settings, run_id=run_id, source=source, data_as_of=_instant(as_of), full=full),
+        steps.gold(settings, run_id=run_id),
+        steps.publish(settings, run_id=run_id),
+    ]
+    lines = [f"landed {sum(item['record_count'] for item in landed):,} records"]
+    lines += [_line(result) for result in results]
+    _print({"landed": landed, "steps": results}, as_json=as_json, lines=lines)
+
+
+def _line(result: dict[str, Any]) -> str:
+    if result["is_skipped"]:
+        return f"{result['step']}: done already"
+    counts = result.get("row_counts")
+    detail = ", ".join(f"{table} {count:,}" for table, count in counts.items()) if counts else result.get("path", "")
+    return f"{result['step']}: as of {result['data_as_of']}: {detail}"
+
+
+def _print_results(results: list[Any], *, as_json: bool) -> None:
+    answers = [result.as_json() for result in results]
+    _print(answers, as_json=as_json, lines=[_line(answer) for answer in answers])
+
+
+@app.command()
+def query(
+    context: typer.Context,
+    sql: Annotated[str, typer.Argument(help="One SELECT over the published tables")],
+    output: Annotated[Format, typer.Option("--format", help="table, csv, json or parquet")] = Format.table,
+    out: Annotated[Path | None, typer.Option(help="Write to this file (needed for parquet)")] = None,
+) -> None:
+    """Ask the published tables in SQL."""
+    from warehouse.query import query as run_query
+
+    run_query(context.obj, sql, format=output.value, out=out)
+
+
+@app.command()
+def status(context: typer.Context, as_json: JsonOption = False) -> None:
+    """What has landed, what was built, what is published."""
+    from warehouse.status import status as read_status
+
+    answer = read_status(context.obj)
+    if as_json:
+        typer.echo(json.dumps(answer, default=str))
+        return
+    _print_table("Landed", answer["landed"], ("topic", "partition", "landed_to", "file_count"))
+    _print_table("Steps", answer["steps"], ("step", "run_id", "data_as_of", "finished_at", "seconds"))
+    typer.echo(f"published: {answer['published'] or 'nothing yet; run `journeys night` or `make demo`'}")
+
+
+@app.command(name="replay-rejected")
+def replay_rejected(context: typer.Context, as_json: JsonOption = False) -> None:
+    """Judge the quarantine again, after a fix of the contract or of journey.yml; accepted records join bronze."""
+    from warehouse.night import replay_rejected as run_replay
+
+    accepted, remaining = run_replay(context.obj)
+    _print(
+        {"accepted_count": accepted, "remaining_count": remaining},
+        as_json=as_json,
+        lines=[f"{accepted:,} records accepted, {remaining:,} still in quarantine; `journeys build` takes them in"],
+    )
+
+
+def _print_table(title: str, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*("" if row[column] is None else str(row[column]) for column in columns))
+    Console().print(table)
+
+
+def main() -> None:
+    """Run the command line; our errors become one clear line and an exit code."""
+    try:
+        app()
+    except JourneysError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

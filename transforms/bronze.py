@@ -87,13 +87,23 @@ def create_tables(con: duckdb.DuckDBPyConnection) -> None:
     con.execute("""
         create table if not exists quarantine (
             _cluster varchar, _topic varchar, _partition integer, _offset bigint, received_at timestamp,
-            reason varchar, field varchar, value_excerpt varchar, raw blob, is_forwarded boolean default false
+            reason varchar, field varchar, value_excerpt varchar, raw blob
         )""")
     con.execute("""
         create table if not exists bronze_progress (
             _cluster varchar, _topic varchar, _partition integer, loaded_to bigint,
             primary key (_cluster, _topic, _partition)
         )""")
+
+
+def reset(con: duckdb.DuckDBPyConnection) -> None:
+    """Forget everything loaded, so that the next `load` reads landing from its start."""
+    create_tables(con)
+    con.execute("begin")
+    for table in ("bronze_touchpoints", "quarantine", "bronze_progress"):
+        con.execute(f"drop table {table}")
+    con.execute("commit")
+    create_tables(con)
 
 
 def _sql_type(name: str) -> str:

@@ -22,7 +22,13 @@ from transforms.event_sql import quoted
 ORDER = "received_at, _cluster, _topic, _partition, _offset"
 
 
-def build(con: duckdb.DuckDBPyConnection, *, config: Config, data_as_of: datetime | None) -> datetime | None:
+def build(
+    con: duckdb.DuckDBPyConnection,
+    *,
+    config: Config,
+    data_as_of: datetime | None,
+    not_before: datetime | None = None,
+) -> datetime | None:
     """Make the temporary table `kept_events` and start `build_counts`; answers the `data_as_of` in force.
 
     Columns out: those of `bronze_touchpoints`. Grain: one distinct event that takes part in this build.
@@ -37,7 +43,8 @@ def build(con: duckdb.DuckDBPyConnection, *, config: Config, data_as_of: datetim
         from bronze_touchpoints as bronze
         where not exists (from dropped_copies as copy where copy.bronze_row = bronze.rowid)""")
     eligible = "is_analytics_allowed and not is_excluded"
-    as_of = data_as_of or _latest_inbound(con, eligible)
+    derived = [instant for instant in (_latest_inbound(con, eligible), not_before) if instant]
+    as_of = data_as_of or max(derived, default=None)
     limit = f"timestamp {quoted(_naive(as_of).isoformat(sep=' '))}" if as_of else "timestamp '-infinity'"
     con.execute(f"""
         create or replace temp table kept_events as

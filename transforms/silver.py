@@ -47,10 +47,22 @@ NOTHING_YET = datetime(1970, 1, 1, tzinfo=UTC)
 """`data_as_of` of a build over no events at all."""
 
 
-def build(con: duckdb.DuckDBPyConnection, *, config: Config, data_as_of: datetime | None) -> datetime:
-    """Rebuild every silver table in the caller's transaction; answers the `data_as_of` in force (UTC)."""
+def build(
+    con: duckdb.DuckDBPyConnection,
+    *,
+    config: Config,
+    data_as_of: datetime | None,
+    not_before: datetime | None = None,
+) -> datetime:
+    """Rebuild every silver table in the caller's transaction; answers the `data_as_of` in force (UTC).
+
+    Without `data_as_of` it is derived from the data, but never lies before `not_before` (the last build's).
+    """
     uuid5.create_macro(con)
-    as_of = _timed("kept_events", lambda: kept_events.build(con, config=config, data_as_of=data_as_of))
+    as_of = _timed(
+        "kept_events",
+        lambda: kept_events.build(con, config=config, data_as_of=data_as_of, not_before=not_before),
+    )
     as_of = as_of or NOTHING_YET
     steps: tuple[tuple[str, Callable[[], None]], ...] = (
         ("parameters", lambda: parameters.build(con, config=config, data_as_of=as_of)),

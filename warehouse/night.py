@@ -1,0 +1,292 @@
+"""The steps of a night after landing: silver, gold, publish. Each is runnable alone, without Airflow.
+
+A step is one transaction, recorded in `run_steps` under its run id with a fingerprint of its inputs. A step that
+is done already with the same inputs is skipped, so a retried task, a re-run night and a run killed between two
+steps all come to the same tables. Readers see publications only: a failed night leaves yesterday's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from schemas.config import Config, load_config
+from schemas.errors import BuildError, UsageError
+from schemas.settings import PROJECT_DIR, Settings
+from transforms import bronze, silver
+from warehouse import gates, models, publish
+from warehouse.database import connect
+
+logger = logging.getLogger(__name__)
+
+SILVER, GOLD, PUBLISH = "silver", "gold", "publish"
+SQL_DIR = PROJECT_DIR / "sql"
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step did: `is_skipped` when it was done already; `data_as_of` and counts for the log."""
+
+    run_id: str
+    step: str
+    data_as_of: datetime
+    is_skipped: bool
+    details: dict[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        """The result for a task's return value or `--json`."""
+        return {
+            "run_id": self.run_id,
+            "step": self.step,
+            "data_as_of": self.data_as_of.isoformat(),
+            "is_skipped": self.is_skipped,
+            **self.details,
+        }
+
+
+def definition_hash(config: Config) -> str:
+    """16 hex digits over journey.yml and the code that computes silver: changes whenever a silver number could."""
+    digest = hashlib.sha256(config.definition_hash.encode())
+    for folder in ("transforms", "schemas"):
+        for path in sorted((PROJECT_DIR / folder).glob("*.py")):
+            digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def build_silver(
+    settings: Settings, *, run_id: str, data_as_of: datetime | None = None, full: bool = False
+) -> StepResult:
+    """Load bronze from landing and rebuild silver as of `data_as_of` (None: the newest inbound touchpoint).
+
+    `full` loads bronze anew and is the only way `data_as_of` may move back. Raises UsageError when it would.
+    """
+    config = load_config(settings.config)
+    with _open(settings) as con:
+        _load_bronze(con, settings, config, full=full)
+        previous = _state(con, SILVER)
+        if data_as_of and previous and data_as_of < previous.data_as_of and not full:
+            raise UsageError(
+                f"data_as_of may not move back from {previous.data_as_of.isoformat()}",
+                value=data_as_of.isoformat(),
+                remedy="Rebuild the past with `journeys build --full --as-of T`",
+            )
+        inputs = [definition_hash(config), data_as_of.isoformat() if data_as_of else "", _bronze_state(con)]
+
+        def _build() -> tuple[datetime, dict[str, Any]]:
+            floor = previous.data_as_of if previous and not full else None
+            as_of = silver.build(con, config=config, data_as_of=data_as_of, not_before=floor)
+            return as_of, {"row_counts": _row_counts(con, silver.TABLES)}
+
+        return _step(con, SILVER, run_id, inputs, _build)
+
+
+def build_gold(settings: Settings, *, run_id: str) -> StepResult:
+    """Build every gold model and run the gates. Raises GateFailedError; nothing is published then."""
+    config = load_config(settings.config)
+    with _open(settings) as con:
+        built = _require(con, SILVER, "journeys build")
+        definitions = definition_hash(config)
+        loaded = models.load_models(SQL_DIR)
+        inputs = [built.fingerprint, *(f"{model.name}:{model.sql}" for model in loaded)]
+
+        def _build() -> tuple[datetime, dict[str, Any]]:
+            models.build_models(
+                con, loaded, run_id=run_id, definition_hash=definitions, data_as_of=built.data_as_of
+            )
+            gates.check(con, loaded, config=config, run_id=run_id, sql_dir=SQL_DIR)
+            return built.data_as_of, {"row_counts": _row_counts(con, [model.name for model in loaded])}
+
+        result = _step(con, GOLD, run_id, inputs, _build)
+        # After the commit: a failed gate keeps its evidence in data_quality, and stops the night here.
+        gates.enforce(con, settings, run_id=_state_run(con, GOLD))
+        return result
+
+
+def publish_run(settings: Settings, *, run_id: str, root: Path | None = None) -> StepResult:
+    """Publish silver and gold atomically. Raises when the gates of the built gold did not hold."""
+    config = load_config(settings.config)
+    with _open(settings) as con:
+        built = _require(con, GOLD, "journeys build")
+        silver_built = _require(con, SILVER, "journeys build")
+        gates.enforce(con, settings, run_id=built.run_id)
+        inputs = [built.fingerprint, silver_built.fingerprint, str(settings.published_dir), str(root or "")]
+        folder = settings.published_dir / run_id
+        if not (folder / "manifest.json").exists():
+            inputs.append("missing")  # a publication somebody deleted is made again
+
+        def _build() -> tuple[datetime, dict[str, Any]]:
+            path = publish.publish(
+                con,
+                settings,
+                run_id=run_id,
+                definition_hash=definition_hash(config),
+                data_as_of=built.data_as_of,
+                root=root,
+            )
+            return built.data_as_of, {"path": str(path)}
+
+        return _step(con, PUBLISH, run_id, inputs, _build)
+
+
+def night(
+    settings: Settings, *, run_id: str, data_as_of: datetime | None = None, full: bool = False
+) -> list[StepResult]:
+    """Silver, gold, publish, in that order."""
+    return [
+        build_silver(settings, run_id=run_id, data_as_of=data_as_of, full=full),
+        build_gold(settings, run_id=run_id),
+        publish_run(settings, run_id=run_id),
+    ]
+
+
+def new_run_id(now: datetime) -> str:
+    """A run id for a night started by hand: `manual-<UTC time>`."""
+    return f"manual-{now.astimezone(UTC):%Y%m%dT%H%M%S%fZ}"
+
+
+def unforwarded_rejects(settings: Settings, *, batch_rows: int = 1000) -> Iterator[list[dict[str, Any]]]:
+    """Quarantine rows that no dead-letter topic has yet, in batches; call `mark_forwarded` after each.
+
+    Columns: `_cluster`, `_topic`, `_partition`, `_offset`, `received_at`, `reason`, `field`, `raw`.
+    """
+    while settings.warehouse_path.exists():
+        with _open(settings) as con:
+            bronze.create_tables(con)
+            cursor = con.execute(
+                "select _cluster, _topic, _partition, _offset, received_at, reason, field, raw from quarantine "
+                f"anti join forwarded_rejects using ({', '.join(bronze.COORDINATES)}) "
+                f"order by {', '.join(bronze.COORDINATES)} limit {batch_rows}"
+            )
+            names = [column[0] for column in cursor.description or ()]
+            rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        if not rows:
+            return
+        yield rows
+
+
+def mark_forwarded(settings: Settings, rows: list[dict[str, Any]]) -> None:
+    """Remember that these quarantine rows are on the dead-letter topic (at least once: a kill may repeat some)."""
+    with _open(settings) as con:
+        con.execute("begin")
+        con.executemany(
+            "insert or ignore into forwarded_rejects values (?, ?, ?, ?)",
+            [[row[name] for name in bronze.COORDINATES] for row in rows],
+        )
+        con.execute("commit")
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    run_id: str
+    fingerprint: str
+    data_as_of: datetime
+
+
+def _open(settings: Settings) -> Any:
+    con = connect(settings)
+    con.execute("""
+        create table if not exists run_steps (
+            run_id varchar, step varchar, fingerprint varchar, data_as_of timestamp, finished_at timestamp,
+            seconds double, details varchar, primary key (run_id, step)
+        )""")
+    # Apart from the quarantine, so that loading bronze anew sends nothing twice.
+    con.execute("""
+        create table if not exists forwarded_rejects (
+            _cluster varchar, _topic varchar, _partition integer, _offset bigint,
+            primary key (_cluster, _topic, _partition, _offset)
+        )""")
+    return con
+
+
+def _load_bronze(con: duckdb.DuckDBPyConnection, settings: Settings, config: Config, *, full: bool) -> None:
+    """Bronze depends on two values of journey.yml: where they changed, or on `full`, it is loaded anew."""
+    depends_on = json.dumps([config.earliest_occurred_at.isoformat(), config.clock_skew_tolerance.total_seconds()])
+    con.execute("create table if not exists bronze_definition (depends_on varchar)")
+    known = con.execute("select depends_on from bronze_definition").fetchone()
+    if full or (known and known[0] != depends_on):
+        bronze.reset(con)
+    con.execute("begin")
+    con.execute("delete from bronze_definition")
+    con.execute("insert into bronze_definition values (?)", [depends_on])
+    con.execute("commit")
+    bronze.load(
+        con,
+        landing_dir=settings.landing_dir,
+        earliest_occurred_at=config.earliest_occurred_at,
+        clock_skew_tolerance=config.clock_skew_tolerance,
+    )
+
+
+def _bronze_state(con: duckdb.DuckDBPyConnection) -> str:
+    return json.dumps(con.execute("from bronze_progress order by all").fetchall())
+
+
+def _step(
+    con: duckdb.DuckDBPyConnection,
+    step: str,
+    run_id: str,
+    inputs: list[str],
+    build: Callable[[], tuple[datetime, dict[str, Any]]],
+) -> StepResult:
+    """Run `build` in one transaction with its record, or skip it when the newest record has the same inputs."""
+    fingerprint = hashlib.sha256("\x1f".join([run_id, *inputs]).encode()).hexdigest()[:32]
+    newest = _state(con, step)
+    if newest and newest.fingerprint == fingerprint:
+        logger.info("%s: run %s has it already, skipped", step, run_id)
+        return StepResult(run_id, step, newest.data_as_of, True, {})
+    started = datetime.now(UTC)
+    con.execute("begin")
+    try:
+        as_of, details = build()
+        finished = datetime.now(UTC)
+        seconds = (finished - started).total_seconds()
+        con.execute(
+            "insert or replace into run_steps values (?, ?, ?, ?, ?, ?, ?)",
+            [run_id, step, fingerprint, _naive(as_of), _naive(finished), seconds, json.dumps(details)],
+        )
+        con.execute("commit")
+    except BaseException:
+        con.execute("rollback")
+        raise
+    logger.info("%s: run %s, data as of %s, %.2f s", step, run_id, as_of.isoformat(), seconds)
+    return StepResult(run_id, step, as_of, False, details)
+
+
+def _naive(instant: datetime) -> datetime:
+    return instant.astimezone(UTC).replace(tzinfo=None)
+
+
+def _state(con: duckdb.DuckDBPyConnection, step: str) -> _Recorded | None:
+    row = con.execute(
+        "select run_id, fingerprint, data_as_of from run_steps where step = ? order by finished_at desc limit 1",
+        [step],
+    ).fetchone()
+    return _Recorded(row[0], row[1], row[2].replace(tzinfo=UTC)) if row else None
+
+
+def _state_run(con: duckdb.DuckDBPyConnection, step: str) -> str:
+    state = _state(con, step)
+    return state.run_id if state else ""
+
+
+def _require(con: duckdb.DuckDBPyConnection, step: str, command: str) -> _Recorded:
+    state = _state(con, step)
+    if state is None:
+        raise BuildError(f"no {step} was built yet", remedy=f"Run `{command}` first")
+    return state
+
+
+def _row_counts(con: duckdb.DuckDBPyConnection, tables: Any) -> dict[str, int]:
+    counts = {}
+    for table in tables:
+        row = con.execute(f'select count(*) from "{table}"').fetchone()
+        counts[table] = int(row[0]) if row else 0
+    return counts
