@@ -1,0 +1,1 @@
+"""Airflow DAGs, thin, and the steps they share with the command line."""

@@ -1,0 +1,1 @@
+"""The contracts: event models, journey.yml, settings, errors, and the layout of landed records."""

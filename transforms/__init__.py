@@ -1,0 +1,1 @@
+"""From landed records to silver: bronze, dedupe, identity, sessions, orders, stages, journeys, customers."""

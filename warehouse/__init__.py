@@ -1,0 +1,1 @@
+"""The DuckDB file: building models, quality gates, publishing and querying."""
