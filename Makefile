@@ -49,7 +49,7 @@ lint: setup ## Style and the SQL models' portable subset; edits nothing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(PY) -m warehouse.lint
-	$(PY) -m warehouse.documentation --check
+	$(BIN)/journeys docs --check
 
 format: setup ## Bring the code into shape
 	$(BIN)/ruff check --fix .
@@ -68,7 +68,7 @@ airflow: setup ## Airflow with its UI on http://127.0.0.1:8080, everything insid
 	$(PY) deploy/airflow/local.py up
 
 docs: setup ## Write the generated reference pages (docs/reference)
-	$(PY) -m warehouse.documentation
+	$(BIN)/journeys docs
 
 lock: setup ## Pin the newest allowed packages, by hash and without host names
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -25,6 +25,7 @@ app = typer.Typer(
     help="Customer-journey analytics: touchpoints from Kafka to journeys in DuckDB and Parquet.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -308,6 +309,35 @@ def replay_rejected(context: typer.Context, as_json: JsonOption = False) -> None
         as_json=as_json,
         lines=[f"{accepted:,} records accepted, {remaining:,} still in quarantine; `journeys build` takes them in"],
     )
+
+
+@app.command()
+def docs(
+    check_only: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 when a page is stale")] = False,
+) -> None:
+    """Write the reference pages (docs/reference) from the code: commands, settings, events, tables."""
+    from warehouse import documentation
+
+    extra = {"commands.md": commands_page()}
+    if check_only:
+        found = documentation.stale(extra=extra)
+        for path in found:
+            typer.echo(f"{path}: stale; run `make docs`", err=True)
+        raise typer.Exit(1 if found else 0)
+    for path in documentation.write(extra=extra):
+        typer.echo(f"wrote {path}")
+
+
+def commands_page() -> str:
+    """Every command's help, as the terminal shows it."""
+    group = typer.main.get_command(app)
+    context = typer.Context(group, info_name="journeys", terminal_width=100)
+    pages = [("journeys", group.get_help(context))]
+    for name in group.list_commands(context):  # type: ignore[attr-defined]
+        command = group.get_command(context, name)  # type: ignore[attr-defined]
+        inner = typer.Context(command, info_name=name, parent=context, terminal_width=100)
+        pages.append((f"journeys {name}", command.get_help(inner)))
+    return "# Commands\n" + "".join(f"\n## {name}\n\n```text\n{text}\n```\n" for name, text in pages)
 
 
 def _print_table(title: str, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:

@@ -97,5 +97,5 @@ def load_settings(**overrides: object) -> Settings:
             first["msg"],
             where=f"setting JOURNEYS_{name.upper()}",
             value=None if "password" in name else str(first.get("input")),
-            remedy="Correct or unset the environment variable; docs/settings.md lists them all",
+            remedy="Correct or unset the environment variable; docs/reference/settings.md lists them all",
         ) from error

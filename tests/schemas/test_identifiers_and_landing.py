@@ -64,7 +64,7 @@ def test_a_range_inside_another_is_not_read_twice(tmp_path: Path) -> None:
 
 def test_a_wrong_setting_names_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOURNEYS_KAFKA_PARTITIONS", "none")
-    with pytest.raises(ConfigurationError, match="JOURNEYS_KAFKA_PARTITIONS.*'none'.*docs/settings.md"):
+    with pytest.raises(ConfigurationError, match="JOURNEYS_KAFKA_PARTITIONS.*'none'.*docs/reference/settings.md"):
         load_settings()
 
 
