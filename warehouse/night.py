@@ -98,15 +98,20 @@ def build_gold(settings: Settings, *, run_id: str) -> StepResult:
         inputs = [built.fingerprint, *(f"{model.name}:{model.sql}" for model in loaded)]
 
         def _build() -> tuple[datetime, dict[str, Any]]:
-            models.build_models(
-                con, loaded, run_id=run_id, definition_hash=definitions, data_as_of=built.data_as_of
-            )
-            gates.check(con, loaded, config=config, run_id=run_id, sql_dir=SQL_DIR)
-            return built.data_as_of, {"row_counts": _row_counts(con, [model.name for model in loaded])}
+            lineage: dict[str, Any] = {
+                "run_id": run_id,
+                "definition_hash": definitions,
+                "data_as_of": built.data_as_of,
+                "sql_dir": SQL_DIR,
+            }
+            models.build_models(con, loaded, **lineage)
+            gates.check(con, loaded, config=config, **lineage)
+            counts = _row_counts(con, [model.name for model in loaded])
+            return built.data_as_of, {"row_counts": counts, "silver": built.fingerprint}
 
         result = _step(con, GOLD, run_id, inputs, _build)
         # After the commit: a failed gate keeps its evidence in data_quality, and stops the night here.
-        gates.enforce(con, settings, run_id=_state_run(con, GOLD))
+        gates.enforce(con, settings, run_id=result.run_id)
         return result
 
 
@@ -116,16 +121,22 @@ def publish_run(settings: Settings, *, run_id: str, root: Path | None = None) ->
     with _open(settings) as con:
         built = _require(con, GOLD, "journeys build")
         silver_built = _require(con, SILVER, "journeys build")
-        gates.enforce(con, settings, run_id=built.run_id)
-        inputs = [built.fingerprint, silver_built.fingerprint, str(settings.published_dir), str(root or "")]
-        folder = settings.published_dir / run_id
-        if not (folder / "manifest.json").exists():
-            inputs.append("missing")  # a publication somebody deleted is made again
+        gates.require_passed(con, run_id=built.run_id)
+        if built.silver_fingerprint != silver_built.fingerprint:
+            raise BuildError(
+                "silver was rebuilt after gold", remedy="Run `journeys build` (or the gold task), then publish"
+            )
+        inputs = [built.fingerprint, str(settings.published_dir), str(root or "")]
+        current = (settings.published_dir / publish.CURRENT).resolve()
+        # A publication that somebody deleted or moved is made again.
+        is_current = _published_path(con) == str(current) and (current / "manifest.json").exists()
 
         def _build() -> tuple[datetime, dict[str, Any]]:
             path = publish.publish(
                 con,
                 settings,
+                models.load_models(SQL_DIR),
+                sql_dir=SQL_DIR,
                 run_id=run_id,
                 definition_hash=definition_hash(config),
                 data_as_of=built.data_as_of,
@@ -133,7 +144,7 @@ def publish_run(settings: Settings, *, run_id: str, root: Path | None = None) ->
             )
             return built.data_as_of, {"path": str(path)}
 
-        return _step(con, PUBLISH, run_id, inputs, _build)
+        return _step(con, PUBLISH, run_id, inputs, _build, may_skip=is_current)
 
 
 def night(
@@ -188,6 +199,12 @@ class _Recorded:
     run_id: str
     fingerprint: str
     data_as_of: datetime
+    details: dict[str, Any]
+
+    @property
+    def silver_fingerprint(self) -> str | None:
+        """Of a gold record: the silver it was built from."""
+        return self.details.get("silver")
 
 
 def _open(settings: Settings) -> Any:
@@ -235,13 +252,15 @@ def _step(
     run_id: str,
     inputs: list[str],
     build: Callable[[], tuple[datetime, dict[str, Any]]],
+    *,
+    may_skip: bool = True,
 ) -> StepResult:
     """Run `build` in one transaction with its record, or skip it when the newest record has the same inputs."""
     fingerprint = hashlib.sha256("\x1f".join([run_id, *inputs]).encode()).hexdigest()[:32]
     newest = _state(con, step)
-    if newest and newest.fingerprint == fingerprint:
+    if may_skip and newest and newest.fingerprint == fingerprint:
         logger.info("%s: run %s has it already, skipped", step, run_id)
-        return StepResult(run_id, step, newest.data_as_of, True, {})
+        return StepResult(run_id, step, newest.data_as_of, True, newest.details)
     started = datetime.now(UTC)
     con.execute("begin")
     try:
@@ -266,15 +285,16 @@ def _naive(instant: datetime) -> datetime:
 
 def _state(con: duckdb.DuckDBPyConnection, step: str) -> _Recorded | None:
     row = con.execute(
-        "select run_id, fingerprint, data_as_of from run_steps where step = ? order by finished_at desc limit 1",
+        "select run_id, fingerprint, data_as_of, details from run_steps where step = ? "
+        "order by finished_at desc limit 1",
         [step],
     ).fetchone()
-    return _Recorded(row[0], row[1], row[2].replace(tzinfo=UTC)) if row else None
+    return _Recorded(row[0], row[1], row[2].replace(tzinfo=UTC), json.loads(row[3])) if row else None
 
 
-def _state_run(con: duckdb.DuckDBPyConnection, step: str) -> str:
-    state = _state(con, step)
-    return state.run_id if state else ""
+def _published_path(con: duckdb.DuckDBPyConnection) -> str | None:
+    state = _state(con, PUBLISH)
+    return state.details.get("path") if state else None
 
 
 def _require(con: duckdb.DuckDBPyConnection, step: str, command: str) -> _Recorded:

@@ -1,0 +1,76 @@
+-- Functions that models may call besides standard SQL: the same names in every engine (see spark.sql).
+-- Each statement makes one; nothing else belongs here.
+
+-- Seconds from earlier to later, with microseconds; negative where the order is reversed.
+create or replace macro seconds_between(earlier, later) as
+    (epoch_us(later) - epoch_us(earlier)) / 1e6;
+
+-- The calendar date of a UTC timestamp in a time zone.
+create or replace macro local_date(utc_timestamp, time_zone) as
+    cast(timezone(time_zone, timezone('UTC', utc_timestamp)) as date);
+
+-- The UTC timestamp of a date's midnight in a time zone.
+create or replace macro local_midnight(local_day, time_zone) as
+    timezone('UTC', timezone(time_zone, cast(local_day as timestamp)));
+
+-- The first day of the day, week or month that holds a date; week_starts_on is 1 (monday) to 7 (sunday).
+create or replace macro period_start(local_day, period, week_starts_on) as
+    case period
+        when 'day' then cast(local_day as date)
+        when 'week' then cast(
+            cast(local_day as date) - cast((isodow(cast(local_day as date)) - week_starts_on + 7) % 7 as integer)
+            as date
+        )
+        when 'month' then cast(date_trunc('month', cast(local_day as date)) as date)
+    end;
+
+-- A period's first day, moved by a number of whole periods.
+create or replace macro period_add(local_day, period, number) as
+    case period
+        when 'day' then cast(cast(local_day as date) + cast(number as integer) as date)
+        when 'week' then cast(cast(local_day as date) + 7 * cast(number as integer) as date)
+        when 'month' then cast(cast(local_day as date) + to_months(cast(number as integer)) as date)
+    end;
+
+-- How many whole periods lie between two periods' first days.
+create or replace macro periods_between(earlier_start, later_start, period) as
+    case period
+        when 'day' then cast(later_start as date) - cast(earlier_start as date)
+        when 'week' then (cast(later_start as date) - cast(earlier_start as date)) // 7
+        when 'month' then (year(later_start) - year(earlier_start)) * 12 + month(later_start) - month(earlier_start)
+    end;
+
+-- A timestamp, later by a number of seconds.
+create or replace macro add_seconds(utc_timestamp, seconds) as
+    make_timestamp(epoch_us(utc_timestamp) + cast(seconds as bigint) * 1000000);
+
+-- A ratio as double; NULL at 0/0.
+create or replace macro safe_ratio(numerator, denominator) as
+    cast(numerator as double) / nullif(cast(denominator as double), 0);
+
+-- Bounds of the 95 % Wilson score interval of a proportion; NULL without trials.
+create or replace macro wilson_low(successes, trials) as
+    case when trials > 0 then greatest(0.0, (
+        successes / cast(trials as double) + 3.8414588206941236 / (2 * trials)
+        - 1.959963984540054 * sqrt(
+            successes / cast(trials as double) * (1 - successes / cast(trials as double)) / trials
+            + 3.8414588206941236 / (4 * cast(trials as double) * trials)
+        )
+    ) / (1 + 3.8414588206941236 / trials)) end;
+
+create or replace macro wilson_high(successes, trials) as
+    case when trials > 0 then least(1.0, (
+        successes / cast(trials as double) + 3.8414588206941236 / (2 * trials)
+        + 1.959963984540054 * sqrt(
+            successes / cast(trials as double) * (1 - successes / cast(trials as double)) / trials
+            + 3.8414588206941236 / (4 * cast(trials as double) * trials)
+        )
+    ) / (1 + 3.8414588206941236 / trials)) end;
+
+-- A quantile with linear interpolation, of the values that are not NULL.
+create or replace macro percentile_linear(quantity, fraction) as
+    quantile_cont(cast(quantity as double), fraction);
+
+-- A count of the rows for which a condition holds.
+create or replace macro count_where(condition) as
+    count(case when condition then 1 end);

@@ -1,0 +1,325 @@
+"""Publishing: one Parquet folder per table and a read-only DuckDB file, swapped in atomically.
+
+    published/<run>/<table>/<table>.parquet         touchpoints: touchpoints/month=YYYY-MM/touchpoints.parquet
+    published/<run>/manifest.json                   columns, row counts, files with their SHA-256
+    published/<run>/journeys.duckdb                 the tables as views on this folder
+    published/current -> <run>
+
+A publication is whole and synced before `current` moves to it: a reader that resolves `current` once sees one whole
+run. The manifest is written last; a folder without one is a leftover of a killed night and is removed by the next. A
+folder is never written again; publishing a run anew makes `<run>.2`.
+Files that did not change are hard links to the previous publication's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from schemas.errors import PublishError
+from schemas.settings import Settings
+from warehouse.models import LINEAGE_COLUMNS, MADE_BY_CODE, Model, TableDescription, load_description, load_silver
+
+logger = logging.getLogger(__name__)
+
+CURRENT = "current"
+PRIVATE_TABLES = ("quarantine", "identity_map")
+"""They stay in the warehouse: raw records and identifiers."""
+
+TYPED_PROPERTIES = (
+    "page_path", "product_id", "store_id", "order_id", "ticket_id", "amount", "currency", "csat_rating", "nps_score",
+    "author", "is_machine_open", "coupon_code", "error_code",
+)  # fmt: skip
+
+
+@dataclass
+class Publication:
+    """What is being written, and what the manifest will say of it."""
+
+    folder: Path
+    previous: Path | None
+    tables: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def publish(
+    con: duckdb.DuckDBPyConnection,
+    settings: Settings,
+    models: Sequence[Model],
+    *,
+    sql_dir: Path,
+    run_id: str,
+    definition_hash: str,
+    data_as_of: datetime,
+    root: Path | None = None,
+) -> Path:
+    """Write a publication of silver and gold and make it current; answers its folder.
+
+    `root`: the path under which readers see the publications, where it is not `settings.published_dir`. Raises
+    PublishError; until the last step readers keep the previous publication, whatever happens.
+    """
+    started = time.monotonic()
+    published = settings.published_dir
+    _make_folder(published, settings)
+    _remove_leftovers(published)
+    name = _free_name(published, run_id)
+    work = Publication(published / f".{name}.tmp", _current(published))
+    _make_folder(work.folder, settings)
+    described = {model.name: model.description for model in [*load_silver(sql_dir), *models]}
+    described |= {table: load_description(sql_dir / "gold" / f"{table}.yml") for table in MADE_BY_CODE}
+    try:
+        for table, description in described.items():
+            if table not in PRIVATE_TABLES:
+                _write_table(con, work, table, description, lineage=table not in _silver_names(sql_dir))
+        work.folder = work.folder.rename(published / name)
+        _write_database(work, root.absolute() / name if root else work.folder, described)
+        _write_manifest(work, run_id=run_id, definition_hash=definition_hash, data_as_of=data_as_of)
+        _grant(work.folder, settings)
+        _sync_tree(work.folder)
+    except (OSError, duckdb.Error) as error:
+        shutil.rmtree(work.folder, ignore_errors=True)
+        raise PublishError(
+            f"the publication could not be written: {str(error).splitlines()[0]}",
+            where=str(work.folder),
+            remedy="Free the disk or correct the permissions and publish again; readers keep the last publication",
+        ) from error
+    _swap(published, name)
+    _prune(published, settings.publish_keep)
+    logger.info("published %s, %d tables, %.2f s", published / name, len(work.tables), time.monotonic() - started)
+    return published / name
+
+
+def _silver_names(sql_dir: Path) -> set[str]:
+    return {path.stem for path in (sql_dir / "silver").glob("*.yml")}
+
+
+def _free_name(published: Path, run_id: str) -> str:
+    name, number = run_id, 1
+    while (published / name).exists():
+        number += 1
+        name = f"{run_id}.{number}"
+    return name
+
+
+def _current(published: Path) -> Path | None:
+    link = published / CURRENT
+    return link.resolve() if link.exists() else None
+
+
+def _remove_leftovers(published: Path) -> None:
+    unfinished = [path for path in published.iterdir() if path.is_dir() and not (path / "manifest.json").exists()]
+    for leftover in {*published.glob(".*.tmp"), *unfinished}:
+        if leftover.is_symlink():
+            leftover.unlink()
+        elif leftover != _current(published):
+            shutil.rmtree(leftover)
+
+
+def _select_list(table: str, columns: Sequence[tuple[str, str]]) -> str:
+    """Columns as published: UTC times with their zone, ids and lists as text, only typed properties."""
+    parts = []
+    for name, kind in columns:
+        if table == "touchpoints" and name == "properties":
+            typed = ", ".join(f"'{item}', {item}" for item in TYPED_PROPERTIES)
+            parts.append(f"json_merge_patch('{{}}', json_object({typed}))::varchar as properties")
+        elif kind == "TIMESTAMP":
+            parts.append(f'"{name}"::timestamptz as "{name}"')
+        elif kind == "UUID":
+            parts.append(f'"{name}"::varchar as "{name}"')
+        elif kind.endswith("[]"):
+            parts.append(f'array_to_string("{name}", \',\') as "{name}"')
+        elif kind == "HUGEINT":
+            parts.append(f'"{name}"::bigint as "{name}"')
+        else:
+            parts.append(f'"{name}"')
+    return ", ".join(parts)
+
+
+def _write_table(
+    con: duckdb.DuckDBPyConnection, work: Publication, table: str, description: TableDescription, *, lineage: bool
+) -> None:
+    existing = {row[0]: row[1] for row in con.execute(f'describe "{table}"').fetchall()}
+    names = [column.name for column in description.columns] + (list(LINEAGE_COLUMNS) if lineage else [])
+    select = _select_list(table, [(name, existing[name]) for name in names])
+    order = ", ".join(f'"{name}"' for name in description.grain)
+    folder = work.folder / table
+    folder.mkdir()
+    files = []
+    for part, condition in _parts(con, table):
+        path = folder / part / f"{table}.parquet"
+        path.parent.mkdir(exist_ok=True)
+        _copy(con, f'select {select} from "{table}" where {condition} order by {order}', path, description)
+        files.append(_describe_file(work, path))
+    columns = con.execute(f'describe select {select} from "{table}"').fetchall()
+    work.tables[table] = {
+        "columns": [{"name": row[0], "type": row[1]} for row in columns],
+        "row_count": sum(item["rows"] for item in files),
+        "files": files,
+    }
+
+
+def _parts(con: duckdb.DuckDBPyConnection, table: str) -> list[tuple[str, str]]:
+    """(sub-folder, condition) of each file: touchpoints by month, everything else in one."""
+    if table != "touchpoints":
+        return [("", "true")]
+    months = con.execute(
+        "select distinct date_trunc('month', occurred_at)::date as month from touchpoints order by month"
+    ).fetchall()
+    parts = [
+        (
+            f"month={month:%Y-%m}",
+            f"occurred_at >= date '{month}' and occurred_at < date '{month}' + interval 1 month",
+        )
+        for (month,) in months
+    ]
+    return parts or [("month=1970-01", "false")]
+
+
+def _copy(con: duckdb.DuckDBPyConnection, select: str, path: Path, description: TableDescription) -> None:
+    comments = {column.name: column.meaning for column in description.columns}
+    metadata = json.dumps({"description": " ".join(description.description.split()), "columns": comments})
+    con.execute("set preserve_insertion_order = true")
+    try:
+        con.execute(
+            f"copy ({select}) to {_quoted(path)} (format parquet, compression zstd, row_group_size 122880, "
+            f"kv_metadata {{journeys: {_quoted(metadata)}}})"
+        )
+    finally:
+        con.execute("set preserve_insertion_order = false")
+
+
+def _quoted(text: object) -> str:
+    return "'" + str(text).replace("'", "''") + "'"
+
+
+def _describe_file(work: Publication, path: Path) -> dict[str, Any]:
+    import pyarrow.parquet as pq
+
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    relative = path.relative_to(work.folder)
+    if work.previous is not None:
+        old = work.previous / relative
+        same_size = old.exists() and old.stat().st_size == path.stat().st_size
+        if same_size and hashlib.sha256(old.read_bytes()).hexdigest() == digest:
+            path.unlink()
+            os.link(old, path)
+    rows = pq.read_metadata(path).num_rows
+    return {"path": str(relative), "bytes": path.stat().st_size, "rows": rows, "sha256": digest}
+
+
+def _write_manifest(work: Publication, *, run_id: str, definition_hash: str, data_as_of: datetime) -> None:
+    manifest = {
+        "run_id": run_id,
+        "data_as_of": data_as_of.astimezone(UTC).isoformat(),
+        "definition_hash": definition_hash,
+        "created_at": datetime.now(UTC).isoformat(),
+        "tables": work.tables,
+    }
+    (work.folder / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+
+
+def _write_database(work: Publication, seen_as: Path, described: dict[str, TableDescription]) -> None:
+    """`journeys.duckdb`: a view per table on this run's own Parquet, by absolute path, with comments."""
+    with _reachable(seen_as, work.folder), duckdb.connect(str(work.folder / "journeys.duckdb")) as con:
+        for table, content in work.tables.items():
+            columns = ", ".join(f'"{column["name"]}"' for column in content["columns"])
+            files = ", ".join(_quoted(seen_as / item["path"]) for item in content["files"])
+            con.execute(
+                f'create view "{table}" as select {columns} from read_parquet([{files}], hive_partitioning = false)'
+            )
+            _comment(con, table, described[table], {column["name"] for column in content["columns"]})
+
+
+@contextmanager
+def _reachable(seen_as: Path, folder: Path) -> Iterator[None]:
+    """Let the readers' path resolve here while the views are bound: DuckDB opens the files to learn their columns."""
+    if seen_as.exists():
+        yield
+        return
+    if seen_as.parent.exists():
+        raise PublishError(
+            "the root given for readers exists but is not where publications are written",
+            where=str(seen_as.parent),
+            remedy="Give the path under which readers see the published folder",
+        )
+    seen_as.parent.parent.mkdir(parents=True, exist_ok=True)
+    seen_as.parent.symlink_to(folder.parent, target_is_directory=True)
+    try:
+        yield
+    finally:
+        seen_as.parent.unlink()
+
+
+def _comment(con: duckdb.DuckDBPyConnection, table: str, description: TableDescription, names: set[str]) -> None:
+    con.execute(f'comment on view "{table}" is {_quoted(" ".join(description.description.split()))}')
+    for column in description.columns:
+        if column.name in names:
+            con.execute(f'comment on column "{table}"."{column.name}" is {_quoted(column.meaning)}')
+
+
+def _make_folder(folder: Path, settings: Settings) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _grant_one(folder, settings)
+    except OSError as error:
+        raise PublishError(
+            f"the folder cannot be made: {error.strerror}",
+            where=str(folder),
+            remedy="Correct the permissions or JOURNEYS_PUBLISH_GROUP",
+        ) from error
+
+
+def _grant(folder: Path, settings: Settings) -> None:
+    for path in [folder, *folder.rglob("*")]:
+        _grant_one(path, settings)
+
+
+def _grant_one(path: Path, settings: Settings) -> None:
+    """Readable by the configured group, else by everybody on the machine; writable by the owner alone."""
+    if settings.publish_group:
+        shutil.chown(path, group=settings.publish_group)
+        path.chmod(0o750 if path.is_dir() else 0o640)
+    else:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def _sync_tree(folder: Path) -> None:
+    for path in [*folder.rglob("*"), folder]:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _swap(published: Path, name: str) -> None:
+    link = published / f".{CURRENT}.tmp"
+    link.unlink(missing_ok=True)
+    link.symlink_to(name)
+    link.replace(published / CURRENT)
+    descriptor = os.open(published, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _prune(published: Path, keep: int) -> None:
+    """Remove the oldest publications beyond `keep`; never the current one."""
+    current = _current(published)
+    folders = [path for path in published.iterdir() if (path / "manifest.json").exists() and not path.is_symlink()]
+    newest_first = sorted(folders, key=lambda path: (path / "manifest.json").stat().st_mtime_ns, reverse=True)
+    for path in newest_first[keep:]:
+        if path.resolve() != current:
+            shutil.rmtree(path)
