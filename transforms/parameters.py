@@ -18,7 +18,7 @@ def _seconds(duration: timedelta) -> int:
 
 
 def build(con: duckdb.DuckDBPyConnection, *, config: Config, data_as_of: datetime) -> None:
-    """Make `parameters` (one row), `stage_definitions`, `retention_definitions` and `friction_definitions`."""
+    """Make the small tables: `parameters` has one row, `interval_numbers` counts from 0, the others hold definitions."""
     con.execute(f"""
         create or replace table parameters as select
             timestamp {quoted(data_as_of.replace(tzinfo=None).isoformat(sep=" "))} as data_as_of,
@@ -34,6 +34,8 @@ def build(con: duckdb.DuckDBPyConnection, *, config: Config, data_as_of: datetim
             {DAY_INTERVALS} as day_intervals,
             {WEEK_INTERVALS} as week_intervals,
             {MONTH_INTERVALS} as month_intervals""")
+    longest = max(DAY_INTERVALS, WEEK_INTERVALS, MONTH_INTERVALS)
+    con.execute(f"create or replace table interval_numbers as select range as number from range({longest})")
     stages = ", ".join(
         f"({quoted(stage.stage)}, {index}, {stage.is_pre_conversion})"
         for index, stage in enumerate(config.stages, 1)

@@ -1,6 +1,6 @@
 """SQL models: one bare SELECT per file with a sibling .yml, built in the order their SQL implies.
 
-A model is `sql/gold/<table>.sql`; its `.yml` says description, grain, columns and checks. `sql/silver/<table>.yml`
+A model is `sql/gold/<table>.sql` (or `sql/intermediate/`, where it only serves others); its `.yml` says description, grain, columns and checks. `sql/silver/<table>.yml`
 describes a table that the transforms make, in the same words. Dependencies are read from the SQL with sqlglot.
 """
 
@@ -26,8 +26,14 @@ from schemas.errors import BuildError, ConfigurationError
 
 logger = logging.getLogger(__name__)
 
+FOLDERS = ("intermediate", "gold")
+"""Folders of models; those of `intermediate` serve other models and are not published."""
+
 LINEAGE_COLUMNS = ("_run_id", "_definition_hash", "_data_as_of")
-HELPER_TABLES = ("parameters", "stage_definitions", "retention_definitions", "friction_definitions", "build_counts")
+HELPER_TABLES = (
+    "parameters", "interval_numbers", "stage_definitions", "retention_definitions", "friction_definitions",
+    "build_counts",
+)  # fmt: skip
 """Small tables every model may read besides silver."""
 MADE_BY_CODE = ("data_quality",)
 """Gold tables without SQL: described by their .yml, filled by `warehouse.gates`."""
@@ -126,6 +132,11 @@ class Model:
     description: TableDescription
     depends_on: frozenset[str]
 
+    @property
+    def is_published(self) -> bool:
+        """Intermediate models stay in the warehouse."""
+        return self.path.parent.name != "intermediate"
+
 
 def load_description(path: Path) -> TableDescription:
     """Read a .yml. Raises ConfigurationError naming file, key and value."""
@@ -160,14 +171,14 @@ def load_silver(sql_dir: Path) -> list[Model]:
 
 
 def load_models(sql_dir: Path) -> list[Model]:
-    """Every gold model in build order.
+    """Every model in build order.
 
     Raises ConfigurationError for a model without .yml (and the reverse), invalid SQL, a table nobody makes, a cycle,
     or columns that differ between SQL and .yml.
     """
     silver = {model.name for model in load_silver(sql_dir)}
-    models = {path.stem: _load_model(path) for path in sorted((sql_dir / "gold").glob("*.sql"))}
-    for path in sorted((sql_dir / "gold").glob("*.yml")):
+    models = {path.stem: _load_model(path) for folder in FOLDERS for path in sorted((sql_dir / folder).glob("*.sql"))}
+    for path in sorted(path for folder in FOLDERS for path in (sql_dir / folder).glob("*.yml")):
         if path.stem not in models and path.stem not in MADE_BY_CODE:
             raise ConfigurationError("describes no model", where=str(path), remedy=f"Write {path.stem}.sql beside it")
     for model in models.values():

@@ -76,7 +76,7 @@ def publish(
     name = _free_name(published, run_id)
     work = Publication(published / f".{name}.tmp", _current(published))
     _make_folder(work.folder, settings)
-    described = {model.name: model.description for model in [*load_silver(sql_dir), *models]}
+    described = {model.name: model.description for model in [*load_silver(sql_dir), *models] if model.is_published}
     described |= {table: load_description(sql_dir / "gold" / f"{table}.yml") for table in MADE_BY_CODE}
     try:
         for table, description in described.items():
