@@ -1,83 +1,75 @@
--- Of those who entered a stage, how many went on, may still, or dropped: by the period in which the journey (customer)
--- began and by one breakdown at a time.
-with measured as (
+with
+measured as (
     select
-        stage_entries.scope, stage_entries.stage, stage_entries.stage_index, stage_entries.outcome,
-        stage_entries.is_ordered,
-        seconds_between(stage_entries.entered_at, stage_entries.advanced_at) as seconds_to_advance,
-        cohort_members.cohort_date as day_date,
-        period_start(cohort_members.cohort_date, 'week', parameters.week_starts_on) as week_date,
-        period_start(cohort_members.cohort_date, 'month', parameters.week_starts_on) as month_date,
-        cohort_members.channel, cohort_members.source, cohort_members.medium, cohort_members.campaign,
-        cohort_members.segment, cohort_members.experiment_variant, cohort_members.revenue
+        stage_entries.scope,
+        stage_entries.stage_index,
+        stage_entries.outcome,
+        stage_entries.is_in_order,
+        stage_entries.seconds_to_advance,
+        stage_entries.revenue,
+        stage_entries.cohort_date as day_date,
+        period_start(stage_entries.cohort_date, 'week', parameters.week_starts_on) as week_date,
+        period_start(stage_entries.cohort_date, 'month', parameters.week_starts_on) as month_date,
+        breakdown_values.breakdown,
+        breakdown_values.breakdown_value
     from stage_entries
-    inner join cohort_members
-        on cohort_members.scope = stage_entries.scope
-        and cohort_members.entity_key = stage_entries.entity_key
+    inner join breakdown_values
+        on
+            breakdown_values.scope = stage_entries.scope
+            and breakdown_values.entity_id = stage_entries.entity_id
     cross join parameters
 ),
 
--- Periods times breakdowns in one pass; the values are never NULL, so a NULL after it means "not grouped by".
-grouped as (
+-- All four periods in one pass; a date is never NULL, so a NULL here means "not grouped by".
+counted as (
     select
-        scope, stage, stage_index, day_date, week_date, month_date,
-        channel, source, medium, campaign, segment, experiment_variant,
+        scope,
+        stage_index,
+        day_date,
+        week_date,
+        month_date,
+        breakdown,
+        breakdown_value,
         count(*) as entered_count,
         count_where(outcome = 'advanced') as advanced_count,
         count_where(outcome = 'active') as active_count,
         count_where(outcome = 'dropped') as dropped_count,
-        count_where(is_ordered) as ordered_count,
+        count_where(is_in_order) as ordered_count,
         count(outcome) as judged_count,
         percentile_linear(seconds_to_advance, 0.5) as median_seconds_to_advance,
         percentile_linear(seconds_to_advance, 0.9) as p90_seconds_to_advance,
         sum(revenue) as revenue
     from measured
     group by
-        scope, stage, stage_index,
-        grouping sets ((day_date), (week_date), (month_date), ()),
-        grouping sets ((channel), (source), (medium), (campaign), (segment), (experiment_variant), ())
-),
-
-labelled as (
-    select
-        *,
-        case
-            when day_date is not null then 'day'
-            when week_date is not null then 'week'
-            when month_date is not null then 'month'
-            else 'all'
-        end as period,
-        case
-            when channel is not null then 'channel'
-            when source is not null then 'source'
-            when medium is not null then 'medium'
-            when campaign is not null then 'campaign'
-            when segment is not null then 'segment'
-            when experiment_variant is not null then 'experiment_variant'
-            else 'none'
-        end as breakdown
-    from grouped
+        scope, stage_index, breakdown, breakdown_value,
+        grouping sets ((day_date), (week_date), (month_date), ())
 )
 
--- The last stage has nothing to advance to: nobody in it is judged.
+-- Nobody in the last stage is judged: there is nothing to advance to.
 select
-    scope,
-    coalesce(day_date, week_date, month_date) as period_start_date,
-    period,
-    breakdown,
-    coalesce(channel, source, medium, campaign, segment, experiment_variant, '(all)') as breakdown_value,
-    stage,
-    stage_index,
-    entered_count,
-    case when judged_count > 0 then advanced_count end as advanced_count,
-    case when judged_count > 0 then active_count end as active_count,
-    case when judged_count > 0 then dropped_count end as dropped_count,
-    ordered_count,
-    safe_ratio(advanced_count, advanced_count + dropped_count) as conversion_ratio,
-    wilson_low(advanced_count, advanced_count + dropped_count) as conversion_ratio_low,
-    wilson_high(advanced_count, advanced_count + dropped_count) as conversion_ratio_high,
-    safe_ratio(dropped_count, advanced_count + dropped_count) as drop_off_ratio,
-    median_seconds_to_advance,
-    p90_seconds_to_advance,
-    cast(revenue as decimal(18, 2)) as revenue
-from labelled
+    counted.scope,
+    coalesce(counted.day_date, counted.week_date, counted.month_date) as period_start_date,
+    case
+        when counted.day_date is not null then 'day'
+        when counted.week_date is not null then 'week'
+        when counted.month_date is not null then 'month'
+        else 'all'
+    end as period,
+    counted.breakdown,
+    counted.breakdown_value,
+    stage_definitions.stage,
+    counted.stage_index,
+    counted.entered_count,
+    case when counted.judged_count > 0 then counted.advanced_count end as advanced_count,
+    case when counted.judged_count > 0 then counted.active_count end as active_count,
+    case when counted.judged_count > 0 then counted.dropped_count end as dropped_count,
+    counted.ordered_count,
+    safe_ratio(counted.advanced_count, counted.advanced_count + counted.dropped_count) as conversion_ratio,
+    wilson_low(counted.advanced_count, counted.advanced_count + counted.dropped_count) as conversion_ratio_low,
+    wilson_high(counted.advanced_count, counted.advanced_count + counted.dropped_count) as conversion_ratio_high,
+    safe_ratio(counted.dropped_count, counted.advanced_count + counted.dropped_count) as drop_off_ratio,
+    counted.median_seconds_to_advance,
+    counted.p90_seconds_to_advance,
+    cast(counted.revenue as decimal(18, 2)) as revenue
+from counted
+inner join stage_definitions on stage_definitions.stage_index = counted.stage_index
