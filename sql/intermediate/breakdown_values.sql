@@ -1,3 +1,4 @@
+-- What each journey and customer counts under in each breakdown, resolved once at its first touch.
 with
 journey_values as (
     select
@@ -49,16 +50,14 @@ long_form as (
     select scope, entity_id, 'variant' as breakdown, experiment_variant as named_value from entities
 ),
 
-named as (
-    select scope, entity_id, breakdown, coalesce(named_value, '(none)') as named_value from long_form
-),
-
 sizes as (
     select scope, breakdown, named_value, count(*) as entity_count
-    from named
+    from long_form
+    where named_value is not null
     group by scope, breakdown, named_value
 ),
 
+-- Over all periods, so that a value's name does not depend on the period; equal counts rank by name.
 ranked as (
     select
         scope,
@@ -71,16 +70,18 @@ ranked as (
 )
 
 select
-    named.scope,
-    named.entity_id,
-    named.breakdown,
+    long_form.scope,
+    long_form.entity_id,
+    long_form.breakdown,
     case
-        when ranked.size_rank <= parameters.breakdown_limit then named.named_value else '(other)'
+        when long_form.named_value is null then '(none)'
+        when ranked.size_rank <= parameters.breakdown_limit then long_form.named_value
+        else '(other)'
     end as breakdown_value
-from named
-inner join ranked
+from long_form
+left join ranked
     on
-        ranked.scope = named.scope
-        and ranked.breakdown = named.breakdown
-        and ranked.named_value = named.named_value
+        ranked.scope = long_form.scope
+        and ranked.breakdown = long_form.breakdown
+        and ranked.named_value = long_form.named_value
 cross join parameters
