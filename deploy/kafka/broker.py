@@ -83,7 +83,7 @@ class Broker:
     """One single-node broker in its own folder; several can run at once, each on its own port.
 
     `port=None` picks a free one. `overrides` are extra server.properties (Java only). `tied=True` lets the
-    kernel end the broker with the thread that started it (Linux, Java), so that a killed test leaves nothing behind.
+    kernel end the broker with the thread that started it (Linux, Java): a killed test leaves nothing behind.
     """
 
     def __init__(
@@ -356,6 +356,7 @@ def resolve_library() -> Path:
                 raise BrokerFailedError(
                     f"Maven could not fetch Kafka: {reason}\nCheck the network or ~/.m2/settings.xml."
                 )
+            partial.chmod(0o755)  # mkdtemp made it private; any user may run the broker
             partial.rename(library)
         finally:
             shutil.rmtree(partial, ignore_errors=True)

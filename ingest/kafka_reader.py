@@ -1,0 +1,352 @@
+"""Reading Kafka into the landing: which offsets to read, and the loop that reads them. Nothing is parsed here."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka import errors as kafka_errors
+from kafka.structs import OffsetAndMetadata
+
+from ingest.kafka import (
+    CONSUMER_GROUP,
+    TopicInfo,
+    broker_errors,
+    client_options,
+    cluster_id,
+    describe_topics,
+    open_admin,
+)
+from ingest.segments import BATCH_SCHEMA, LandedRange, Log, SegmentWriter, exclusive, newest_segments, read_notes
+from ingest.sources import KafkaSource
+from schemas.errors import BrokerError, LandingError
+from schemas.landing import partition_dir
+from schemas.settings import Settings
+from schemas.topics import DEAD_LETTER_TOPIC
+
+logger = logging.getLogger(__name__)
+
+POLL_RECORDS = 10_000
+POLL_SECONDS = 0.25
+FOLLOW_CLOSE_SECONDS = 5.0
+FOLLOW_LOOK_SECONDS = 10.0
+_LATEST_STAMP_MS = 253_402_300_799_999  # 9999-12-31: what is later is a broken clock and would break readers
+_HEADERS_TYPE = BATCH_SCHEMA.field("headers").type
+
+
+@dataclass(frozen=True)
+class Span:
+    """Offsets still to read of one partition: from `start` up to `stop` (exclusive; None: without end)."""
+
+    log: Log
+    topic_id: str | None
+    start: int
+    stop: int | None
+
+
+class KafkaLanding:
+    """One landing of some topics: plan, read, write. `topics` None means all but dead letters and internal ones."""
+
+    def __init__(
+        self, source: KafkaSource, settings: Settings, topics: Sequence[str] | None, *, accept_loss: bool
+    ) -> None:
+        self._source, self._settings, self._topics = source, settings, topics
+        self._accept_loss = accept_loss
+        self._landing_dir: Path = settings.landing_dir
+        self.problems: list[LandingError] = []
+
+    def run(self, *, follow: bool, stop: threading.Event) -> list[LandedRange]:
+        """Land until the end offsets of now, or until `stop` when following.
+
+        A partition whose offsets contradict what was landed is left out and kept in `problems`; the others land.
+        Raises BrokerError when the cluster does not answer, or no record comes, within the timeout.
+        """
+        source, settings = self._source, self._settings
+        with ExitStack() as stack:
+            admin = stack.enter_context(open_admin(source, settings))
+            self._cluster = cluster_id(admin)
+            infos = self._describe(admin)
+            for name in sorted(infos):
+                stack.enter_context(
+                    exclusive(self._landing_dir, self._cluster, name, settings.kafka_timeout_seconds)
+                )
+            consumer = stack.enter_context(self._consumer())
+            writer = stack.enter_context(
+                SegmentWriter(
+                    self._landing_dir,
+                    max_records=settings.landing_file_records,
+                    max_bytes=settings.landing_file_bytes,
+                )
+            )
+            spans = self._plan(consumer, writer, infos, follow=follow)
+            if self.problems and follow:
+                return []
+            reading = _Reading(consumer, writer, spans, settings.kafka_timeout_seconds)
+            if follow:
+                self._follow(admin, stack, reading, stop)
+            else:
+                reading.until_done(stop)
+            writer.flush()
+            self._commit(admin, writer.ranges)
+        return writer.ranges
+
+    def _follow(
+        self, admin: KafkaAdminClient, stack: ExitStack, reading: _Reading, stop: threading.Event
+    ) -> None:
+        looked_at, committed = time.monotonic(), 0
+        while not stop.is_set():
+            reading.poll()
+            reading.writer.close_old(FOLLOW_CLOSE_SECONDS)
+            if time.monotonic() - looked_at < FOLLOW_LOOK_SECONDS:
+                continue
+            infos = self._describe(admin)  # also notices a broker that went away
+            known = {span.log.topic for span in reading.spans.values()}
+            for name in sorted(infos.keys() - known):
+                stack.enter_context(exclusive(self._landing_dir, self._cluster, name, 1))
+            wanted = {TopicPartition(info.name, p) for info in infos.values() for p in info.partitions}
+            if wanted - reading.spans.keys():
+                reading.writer.flush()
+                reading.assign(self._plan(reading.consumer, reading.writer, infos, follow=True))
+            if self.problems:
+                return
+            self._commit(admin, reading.writer.ranges[committed:])
+            looked_at, committed = time.monotonic(), len(reading.writer.ranges)
+
+    def _describe(self, admin: KafkaAdminClient) -> dict[str, TopicInfo]:
+        infos = describe_topics(admin, self._topics)
+        if self._topics is None:
+            infos = {n: info for n, info in infos.items() if n != DEAD_LETTER_TOPIC and not n.startswith("__")}
+        for name in sorted(set(self._topics or ()) - infos.keys()):
+            logger.info("topic %s does not exist on %s: nothing to land", name, self._source.address)
+        return infos
+
+    @contextmanager
+    def _consumer(self) -> Iterator[KafkaConsumer]:
+        options = client_options(self._source, self._settings)
+        with broker_errors(self._source, self._settings):
+            consumer = KafkaConsumer(
+                **options,
+                auto_offset_reset="none",  # an offset the broker lacks is an error, never a silent jump
+                enable_auto_commit=False,
+                isolation_level="read_committed",
+                allow_auto_create_topics=False,
+                max_partition_fetch_bytes=8 * 2**20,
+                fetch_max_wait_ms=min(500, options["request_timeout_ms"] // 2),
+                metrics_enabled=False,
+            )
+            try:
+                yield consumer
+            finally:
+                consumer.close(autocommit=False)
+
+    def _plan(
+        self, consumer: KafkaConsumer, writer: SegmentWriter, infos: Mapping[str, TopicInfo], *, follow: bool
+    ) -> dict[TopicPartition, Span]:
+        partitions = [TopicPartition(info.name, p) for info in infos.values() for p in info.partitions]
+        if not partitions:
+            return {}
+        timeout_ms = int(self._settings.kafka_timeout_seconds * 1000)
+        earliest = consumer.beginning_offsets(partitions, timeout_ms=timeout_ms)
+        latest = consumer.end_offsets(partitions, timeout_ms=timeout_ms)
+        spans: dict[TopicPartition, Span] = {}
+        for info in infos.values():
+            try:
+                for span in self._plan_topic(writer, info, earliest, latest):
+                    place = TopicPartition(span.log.topic, span.log.partition)
+                    if follow:
+                        spans[place] = Span(span.log, span.topic_id, span.start, None)
+                    elif span.stop is not None and span.start < span.stop:
+                        spans[place] = span
+            except LandingError as problem:
+                self.problems.append(problem)
+        return spans
+
+    def _plan_topic(
+        self,
+        writer: SegmentWriter,
+        info: TopicInfo,
+        earliest: Mapping[TopicPartition, int],
+        latest: Mapping[TopicPartition, int],
+    ) -> list[Span]:
+        """The spans of one topic; raises LandingError when what was landed does not fit what the broker has."""
+        newest = newest_segments(self._landing_dir, self._cluster, info.name)
+        for gone in sorted(newest.keys() - set(info.partitions)):
+            raise self._recreated(Log(self._cluster, info.name, gone), newest[gone].end, "no such partition")
+        spans = []
+        for partition in info.partitions:
+            log, place = Log(self._cluster, info.name, partition), TopicPartition(info.name, partition)
+            start = earliest[place]
+            if partition in newest:
+                landed = newest[partition].end
+                start = landed + 1
+                landed_id = read_notes(self._landing_dir, newest[partition]).get("topic_id")
+                if landed_id and info.topic_id and landed_id != info.topic_id:
+                    raise self._recreated(log, landed, f"topic id {info.topic_id}, landed from {landed_id}")
+                if latest[place] < start:
+                    raise self._recreated(log, landed, f"end offset {latest[place]}")
+                if earliest[place] > start:
+                    self._check_expired(writer, log, info, start, earliest[place])
+                    start = earliest[place]
+            spans.append(Span(log, info.topic_id, start, latest[place]))
+        return spans
+
+    def _check_expired(
+        self, writer: SegmentWriter, log: Log, info: TopicInfo, start: int, earliest: int
+    ) -> None:
+        if self._accept_loss:
+            logger.warning("%s: offsets %d to %d expired and are recorded as lost", log, start, earliest - 1)
+            writer.mark_lost(log, start, earliest - 1, _notes(info.topic_id))
+            return
+        raise LandingError(
+            f"offsets {start} to {earliest - 1} expired before they were landed",
+            where=f"{log} of cluster {self._cluster}",
+            value=f"earliest offset {earliest}",
+            remedy="Land more often or lengthen the topic's retention; to go on without these records, land once "
+            "with accept_loss (`journeys land --accept-loss`)",
+        )
+
+    def _recreated(self, log: Log, landed: int, found: str) -> LandingError:
+        folder = partition_dir(self._landing_dir, log.cluster, log.topic, 0).parent
+        aside = folder.parent.with_name(f"{folder.parent.name}-before")
+        return LandingError(
+            f"offsets 0 to {landed} were landed, but the topic on the broker is another one now: it was recreated",
+            where=f"{log} of cluster {self._cluster}",
+            value=found,
+            remedy=f"Restore the topic; or keep the old records and start afresh: mkdir -p {aside} && "
+            f"mv {folder} {aside}/",
+        )
+
+    def _commit(self, admin: KafkaAdminClient, ranges: Sequence[LandedRange]) -> None:
+        """Tell lag tools how far we are; the landed files alone decide where to go on."""
+        offsets: dict[Any, Any] = {}
+        for item in ranges:
+            offsets[TopicPartition(item.topic, item.partition)] = OffsetAndMetadata(item.end + 1, "", -1)
+        if not offsets:
+            return
+        try:
+            admin.alter_group_offsets(CONSUMER_GROUP, offsets)
+        except (kafka_errors.KafkaError, OSError) as error:
+            logger.info("offsets were not committed for lag tools: %s", type(error).__name__)
+
+
+class _Reading:
+    """The poll loop over a set of spans."""
+
+    def __init__(
+        self,
+        consumer: KafkaConsumer,
+        writer: SegmentWriter,
+        spans: dict[TopicPartition, Span],
+        timeout_seconds: float,
+    ) -> None:
+        self.consumer, self.writer = consumer, writer
+        self._timeout_seconds = timeout_seconds
+        self.assign(spans)
+
+    def assign(self, spans: dict[TopicPartition, Span]) -> None:
+        """Read exactly these spans, each from its start."""
+        self.spans = spans
+        self._open = dict(spans)
+        self.consumer.assign(list(spans))
+        for place, span in spans.items():
+            self.consumer.seek(place, span.start)
+
+    def until_done(self, stop: threading.Event) -> None:
+        """Read to the end of every span. Raises BrokerError when nothing moves for the timeout."""
+        moved_at, positions = time.monotonic(), {place: span.start for place, span in self._open.items()}
+        while self._open and not stop.is_set():
+            if self.poll():
+                moved_at = time.monotonic()
+                continue
+            for place, span in list(self._open.items()):
+                # a span may end in markers and gaps that are never handed out: the position passes them
+                position = self.consumer.position(place, timeout_ms=1000)
+                if position is not None and position > positions[place]:
+                    positions[place], moved_at = position, time.monotonic()
+                if position is not None and span.stop is not None and position >= span.stop:
+                    self._finish(place)
+            if time.monotonic() - moved_at > self._timeout_seconds:
+                stuck = ", ".join(f"{span.log} at {positions[place]}" for place, span in self._open.items())
+                raise BrokerError(
+                    f"no record came for {self._timeout_seconds:g} s, short of the end offset",
+                    where=stuck,
+                    remedy="Check the broker (leaders of these partitions, disks), then land again: nothing is lost",
+                )
+
+    def poll(self) -> bool:
+        """One poll, handed to the writer; whether there were records. Raises LandingError on a vanished offset."""
+        if not self.spans:
+            time.sleep(POLL_SECONDS)
+            return False
+        try:
+            polled = self.consumer.poll(timeout_ms=int(POLL_SECONDS * 1000), max_records=POLL_RECORDS)
+        except (kafka_errors.OffsetOutOfRangeError, kafka_errors.LogTruncationError) as error:
+            raise LandingError(
+                "the broker no longer has the next offset to read",
+                value=str(error),
+                remedy="Land again: the next landing says which range is missing and what to do",
+            ) from error
+        landed_at = datetime.now(UTC)
+        for place, records in polled.items():
+            span = self._open.get(place)
+            if span is None:
+                continue
+            if span.stop is not None and records[-1].offset >= span.stop:
+                records = [record for record in records if record.offset < span.stop]
+            if records:
+                batch = record_batch(records, landed_at)
+                self.writer.add(span.log, batch, through=records[-1].offset, notes=_notes(span.topic_id))
+            if span.stop is not None and (not records or records[-1].offset >= span.stop - 1):
+                self._finish(place)
+        return bool(polled)
+
+    def _finish(self, place: TopicPartition) -> None:
+        span = self._open.pop(place)
+        self.consumer.pause(place)
+        self.writer.close_file(span.log, through=None if span.stop is None else span.stop - 1)
+
+
+def record_batch(records: Sequence[Any], landed_at: datetime) -> pa.RecordBatch:
+    """kafka-python records of one partition as one Arrow batch (BATCH_SCHEMA), column by column."""
+    # a ConsumerRecord is a tuple: transposing all of it costs less than reading five attributes of each
+    columns = list(zip(*records, strict=True))
+    offsets, stamps, keys, values, headers = columns[3], columns[4], columns[6], columns[7], columns[8]
+    milliseconds = np.array(stamps, dtype=np.int64)
+    absent = (milliseconds < 0) | (milliseconds > _LATEST_STAMP_MS)
+    kafka_at = pa.array(np.where(absent, 0, milliseconds) * 1000, type=pa.int64(), mask=absent)
+    return pa.RecordBatch.from_arrays(
+        [
+            pa.array(np.array(offsets, dtype=np.int64)),
+            kafka_at.cast(BATCH_SCHEMA.field("kafka_at").type),
+            pa.array(keys, type=pa.binary()),
+            pa.array(values, type=pa.binary()),
+            _header_array(headers),
+            pa.repeat(pa.scalar(landed_at, BATCH_SCHEMA.field("landed_at").type), len(records)),
+        ],
+        schema=BATCH_SCHEMA,
+    )
+
+
+def _header_array(headers: Sequence[Sequence[tuple[str, bytes | None]]]) -> pa.Array:
+    counts = np.fromiter(map(len, headers), dtype=np.int32, count=len(headers))
+    bounds = np.concatenate([np.zeros(1, np.int32), np.cumsum(counts, dtype=np.int32)])
+    flat = [pair for pairs in headers for pair in pairs] if bounds[-1] else []
+    pairs = pa.StructArray.from_arrays(
+        [pa.array([key for key, _ in flat], pa.string()), pa.array([value for _, value in flat], pa.binary())],
+        fields=list(_HEADERS_TYPE.value_type),
+    )
+    return pa.ListArray.from_arrays(pa.array(bounds), pairs, type=_HEADERS_TYPE)
+
+
+def _notes(topic_id: str | None) -> dict[str, str]:
+    return {"topic_id": topic_id} if topic_id else {}
