@@ -1,0 +1,1 @@
+"""A synthetic omnichannel shop: seeded touchpoints with planted truths, faults included."""
