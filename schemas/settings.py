@@ -33,6 +33,8 @@ class Settings(BaseSettings):
     )
     publish_keep: int = Field(3, ge=1, description="Number of publications kept, the current one included")
 
+    schedule: str = Field("0 2 * * *", description="Cron (UTC) of the DAG journeys_nightly; none: only by hand")
+
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="Protocol to the brokers"
     )
