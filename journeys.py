@@ -99,7 +99,7 @@ def _print(answer: Any, *, as_json: bool, lines: list[str]) -> None:
 def produce(
     context: typer.Context,
     to: TargetOption = None,
-    customers: Annotated[int, typer.Option(min=1, help="True customers in the scenario")] = 12_000,
+    customers: Annotated[int, typer.Option(min=1, help="True customers in the scenario")] = 6_000,
     days: Annotated[int, typer.Option(min=1, help="Days the scenario covers")] = 40,
     seed: Annotated[int, typer.Option(help="The same seed gives the same events")] = 1,
     start: Annotated[str, typer.Option(help="First day, YYYY-MM-DD")] = "2026-01-01",

@@ -64,7 +64,7 @@ def _holds(field: EventField, leaf: str) -> str:
         case "enum":
             return f"{leaf} in {_in([json.dumps(value) for value in field.values])}"
         case "integer":
-            return f"({_matches(leaf, '0|[1-9][0-9]{0,8}')} and {leaf}::int between {field.minimum} and {field.maximum})"
+            return f"({_matches(leaf, '0|[1-9][0-9]{0,8}')} and try_cast({leaf} as integer) between {field.minimum} and {field.maximum})"
         case "boolean":
             return f"{leaf} in ('true', 'false')"
         case "money":
