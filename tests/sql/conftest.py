@@ -30,7 +30,8 @@ class Warehouse:
     """Silver tables to fill, and the gold models to build from them."""
 
     def __init__(self) -> None:
-        self.con = duckdb.connect(config={"TimeZone": "UTC", "preserve_insertion_order": "false", "threads": "2"})
+        self.con = duckdb.connect()
+        self.con.execute("set timezone = 'UTC'; set preserve_insertion_order = false")
         self.event_count = 0
         for table in load_silver(SQL_DIR):
             columns = ", ".join(f'"{column.name}" {column.type}' for column in table.description.columns)
@@ -73,9 +74,7 @@ class Warehouse:
         instant = datetime.fromisoformat(as_of).replace(tzinfo=UTC)
         parameters.build(self.con, config=parse_config(config, source="journey.yml"), data_as_of=instant)
         models = load_models(SQL_DIR)
-        build_models(
-            self.con, models, sql_dir=SQL_DIR, run_id="test", definition_hash="test", data_as_of=instant
-        )
+        build_models(self.con, models, sql_dir=SQL_DIR, run_id="test", definition_hash="test", data_as_of=instant)
         broken = [
             (model.name, check.name, rows)
             for model in models
