@@ -108,9 +108,7 @@ class FolderLanding:
         return newest.end + 1, position
 
 
-def _guarded(
-    path: Path, read: Iterator[tuple[list[bytes | None], int]]
-) -> Iterator[tuple[list[bytes | None], int]]:
+def _guarded(path: Path, read: Iterator[tuple[list[bytes | None], int]]) -> Iterator[tuple[list[bytes | None], int]]:
     try:
         yield from read
     except (OSError, pa.ArrowException, duckdb.Error) as error:

@@ -56,9 +56,7 @@ def client_options(source: KafkaSource, settings: Settings) -> dict[str, Any]:
 def _tls_options(settings: Settings) -> dict[str, Any]:
     if settings.kafka_security_protocol not in ("SSL", "SASL_SSL"):
         return {}
-    files = {
-        name: getattr(settings, f"kafka_{name}") for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile")
-    }
+    files = {name: getattr(settings, f"kafka_{name}") for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile")}
     for name, path in files.items():
         if path is not None and not Path(path).is_file():
             raise ConfigurationError(

@@ -77,9 +77,7 @@ class KafkaLanding:
             self._cluster = cluster_id(admin)
             infos = self._describe(admin)
             for name in sorted(infos):
-                stack.enter_context(
-                    exclusive(self._landing_dir, self._cluster, name, settings.kafka_timeout_seconds)
-                )
+                stack.enter_context(exclusive(self._landing_dir, self._cluster, name, settings.kafka_timeout_seconds))
             consumer = stack.enter_context(self._consumer())
             writer = stack.enter_context(
                 SegmentWriter(
@@ -100,9 +98,7 @@ class KafkaLanding:
             self._commit(admin, writer.ranges)
         return writer.ranges
 
-    def _follow(
-        self, admin: KafkaAdminClient, stack: ExitStack, reading: _Reading, stop: threading.Event
-    ) -> None:
+    def _follow(self, admin: KafkaAdminClient, stack: ExitStack, reading: _Reading, stop: threading.Event) -> None:
         looked_at, committed = time.monotonic(), 0
         while not stop.is_set():
             reading.poll()
@@ -200,9 +196,7 @@ class KafkaLanding:
             spans.append(Span(log, info.topic_id, start, latest[place]))
         return spans
 
-    def _check_expired(
-        self, writer: SegmentWriter, log: Log, info: TopicInfo, start: int, earliest: int
-    ) -> None:
+    def _check_expired(self, writer: SegmentWriter, log: Log, info: TopicInfo, start: int, earliest: int) -> None:
         if self._accept_loss:
             logger.warning("%s: offsets %d to %d expired and are recorded as lost", log, start, earliest - 1)
             writer.mark_lost(log, start, earliest - 1, _notes(info.topic_id))

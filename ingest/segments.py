@@ -70,9 +70,7 @@ def newest_segments(landing_dir: Path, cluster: str, topic: str) -> dict[int, Se
     newest: dict[int, Segment] = {}
     for path in partition_dir(landing_dir, cluster, topic, 0).parent.glob("partition=*/*.parquet"):
         segment = parse_segment(path)
-        if segment is not None and (
-            segment.partition not in newest or segment.end > newest[segment.partition].end
-        ):
+        if segment is not None and (segment.partition not in newest or segment.end > newest[segment.partition].end):
             newest[segment.partition] = segment
     return newest
 
@@ -154,9 +152,7 @@ class SegmentWriter:
         finally:
             self._thread.shutdown(wait=True)
 
-    def add(
-        self, log: Log, batch: pa.RecordBatch, *, through: int, notes: Mapping[str, str] | None = None
-    ) -> None:
+    def add(self, log: Log, batch: pa.RecordBatch, *, through: int, notes: Mapping[str, str] | None = None) -> None:
         """Collect a batch (BATCH_SCHEMA, ascending offsets) that finishes reading the log up to offset `through`.
 
         `notes` describe the source at `through` and go to the footer of the file that ends there.

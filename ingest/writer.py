@@ -69,7 +69,6 @@ class _KafkaSink:
             acks="all",
             linger_ms=20,
             batch_size=256 * 1024,
-            buffer_memory=64 * 2**20,
             max_request_size=MAX_MESSAGE_BYTES,
             max_block_ms=options["request_timeout_ms"],
             delivery_timeout_ms=max(120_000, 2 * options["request_timeout_ms"]),
@@ -181,5 +180,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-

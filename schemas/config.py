@@ -71,7 +71,8 @@ def _positive(value: timedelta) -> timedelta:
     return value
 
 
-def _timezone(value: str) -> str:
+def is_time_zone(value: str) -> str:
+    """The value, when it names a zone; raises ValueError else."""
     if value not in available_timezones():
         raise ValueError("is not an IANA time zone, like UTC or America/New_York")
     return value
@@ -177,7 +178,7 @@ class Quality(Part):
 class Config(Part):
     """The whole of journey.yml. `definition_hash` changes whenever a number could."""
 
-    reporting_timezone: Annotated[str, AfterValidator(_timezone)]
+    reporting_timezone: Annotated[str, AfterValidator(is_time_zone)]
     week_starts_on: Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
     reporting_currency: Currency
     currency_rates: dict[Currency, Annotated[Decimal, Field(gt=0)]]
@@ -264,15 +265,11 @@ def parse_config(text: str, *, source: str) -> Config:
         mark = getattr(error, "problem_mark", None)
         where = f"{source}:{mark.line + 1}" if mark else source
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise ConfigurationError(
-            f"not valid YAML: {problem}", where=where, remedy="Correct the line"
-        ) from None
+        raise ConfigurationError(f"not valid YAML: {problem}", where=where, remedy="Correct the line") from None
     except RecursionError:
         raise ConfigurationError("nested too deeply", where=source, remedy="Flatten the file") from None
     if not isinstance(document, dict):
-        raise ConfigurationError(
-            "must hold keys and values", where=source, remedy="See the shipped journey.yml"
-        )
+        raise ConfigurationError("must hold keys and values", where=source, remedy="See the shipped journey.yml")
     lines = Lines(source, tree)
     try:
         config = Config.model_validate({**_defaults(), **document})
@@ -299,9 +296,7 @@ def _check_rules(config: Config, lines: Lines) -> Config:
         rules = []
         for index, rule in enumerate(getattr(config, section)):
             where = f"{lines.at(section, index, 'when')} ({section}: {getattr(rule, key)})"
-            rules.append(
-                rule.model_copy(update={"when": check_expression(rule.when, columns=columns, where=where)})
-            )
+            rules.append(rule.model_copy(update={"when": check_expression(rule.when, columns=columns, where=where)}))
         checked[section] = tuple(rules)
     checked["conversion"] = check_expression(
         config.conversion,

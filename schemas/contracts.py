@@ -131,9 +131,7 @@ CHANNEL_EVENT_TYPES: tuple[tuple[str, str], ...] = tuple(
 
 TOUCHPOINT_SCHEMA = pa.schema(
     [
-        pa.field(
-            field.name, field.arrow_type, nullable=not field.required_by, metadata={"doc": field.description}
-        )
+        pa.field(field.name, field.arrow_type, nullable=not field.required_by, metadata={"doc": field.description})
         for field in (*ENVELOPE_FIELDS.values(), *PROPERTY_FIELDS.values())
     ]
 )

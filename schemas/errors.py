@@ -12,9 +12,7 @@ class JourneysError(Exception):
 
     exit_code = 1
 
-    def __init__(
-        self, what: str, *, where: str | None = None, value: object = None, remedy: str | None = None
-    ) -> None:
+    def __init__(self, what: str, *, where: str | None = None, value: object = None, remedy: str | None = None) -> None:
         self.what, self.where, self.value, self.remedy = what, where, value, remedy
         super().__init__(self._message())
 

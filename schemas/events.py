@@ -359,8 +359,7 @@ def _model(event_type: str, channels: Any, properties: type[Properties]) -> Any:
 
 
 EVENT_TYPES: dict[str, type[EventBase]] = {
-    event_type: _model(event_type, channels, properties)
-    for event_type, (channels, properties) in _VOCABULARY.items()
+    event_type: _model(event_type, channels, properties) for event_type, (channels, properties) in _VOCABULARY.items()
 }
 """Every event type and its model."""
 
@@ -406,9 +405,7 @@ def _check_json(raw: bytes) -> Rejection | None:
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        return Rejection(
-            f"invalid UTF-8 at byte {error.start}", None, repr(raw[max(0, error.start - 20) :][:60])
-        )
+        return Rejection(f"invalid UTF-8 at byte {error.start}", None, repr(raw[max(0, error.start - 20) :][:60]))
     try:
         document = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant, parse_int=str)
     except RecursionError:

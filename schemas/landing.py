@@ -55,10 +55,7 @@ class Segment:
 def partition_dir(landing_dir: Path, cluster: str, topic: str, partition: int) -> Path:
     """The folder that holds one partition's segments."""
     return (
-        landing_dir
-        / f"cluster={quote(cluster, safe='')}"
-        / f"topic={quote(topic, safe='')}"
-        / f"partition={partition}"
+        landing_dir / f"cluster={quote(cluster, safe='')}" / f"topic={quote(topic, safe='')}" / f"partition={partition}"
     )
 
 

@@ -28,9 +28,7 @@ class Settings(BaseSettings):
         description="Where touchpoints come from and go to: kafka://host:port[,host:port] or file:///folder",
     )
     published: Path | None = Field(None, description="Folder of publications (default: <home>/published)")
-    publish_group: str | None = Field(
-        None, description="Unix group that may read publications (default: owner)"
-    )
+    publish_group: str | None = Field(None, description="Unix group that may read publications (default: owner)")
     publish_keep: int = Field(3, ge=1, description="Number of publications kept, the current one included")
 
     schedule: str = Field("0 2 * * *", description="Cron (UTC) of the DAG journeys_nightly; none: only by hand")
@@ -38,35 +36,23 @@ class Settings(BaseSettings):
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="Protocol to the brokers"
     )
-    kafka_sasl_mechanism: (
-        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "GSSAPI"] | None
-    ) = Field(None, description="SASL mechanism, with SASL_PLAINTEXT or SASL_SSL")
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "GSSAPI"] | None = Field(
+        None, description="SASL mechanism, with SASL_PLAINTEXT or SASL_SSL"
+    )
     kafka_sasl_username: str | None = Field(None, description="SASL user name")
     kafka_sasl_password: SecretStr | None = Field(None, description="SASL password")
-    kafka_ssl_cafile: Path | None = Field(
-        None, description="PEM file with the authorities that sign the brokers"
-    )
+    kafka_ssl_cafile: Path | None = Field(None, description="PEM file with the authorities that sign the brokers")
     kafka_ssl_certfile: Path | None = Field(None, description="PEM file with the client certificate")
     kafka_ssl_keyfile: Path | None = Field(None, description="PEM file with the client key")
     kafka_ssl_password: SecretStr | None = Field(None, description="Password of the client key")
-    kafka_ssl_check_hostname: bool = Field(
-        True, description="Check that the broker's certificate names its host"
-    )
-    kafka_timeout_seconds: float = Field(
-        30, gt=0, description="How long a broker may stay silent, in seconds"
-    )
+    kafka_ssl_check_hostname: bool = Field(True, description="Check that the broker's certificate names its host")
+    kafka_timeout_seconds: float = Field(30, gt=0, description="How long a broker may stay silent, in seconds")
     kafka_partitions: int = Field(3, ge=1, description="Partitions of the topics we create")
     kafka_replication_factor: int = Field(1, ge=1, description="Replicas of the topics we create")
-    kafka_retention_hours: int = Field(
-        24 * 14, ge=1, description="Retention of the topics we create, in hours"
-    )
+    kafka_retention_hours: int = Field(24 * 14, ge=1, description="Retention of the topics we create, in hours")
 
-    landing_file_records: int = Field(
-        250_000, ge=1, description="Records after which a landing file is closed"
-    )
-    landing_file_bytes: int = Field(
-        256 * 2**20, ge=1, description="Payload bytes after which a file is closed"
-    )
+    landing_file_records: int = Field(250_000, ge=1, description="Records after which a landing file is closed")
+    landing_file_bytes: int = Field(256 * 2**20, ge=1, description="Payload bytes after which a file is closed")
 
     duckdb_memory_limit: str = Field("2GB", description="Memory DuckDB may use before it spills to disk")
     duckdb_threads: int | None = Field(None, ge=1, description="Threads DuckDB may use (default: all cores)")

@@ -143,9 +143,7 @@ def load(
     return total
 
 
-def _batches(
-    con: duckdb.DuckDBPyConnection, landing_dir: Path, batch_records: int
-) -> Iterator[list[Segment]]:
+def _batches(con: duckdb.DuckDBPyConnection, landing_dir: Path, batch_records: int) -> Iterator[list[Segment]]:
     progress = {
         (cluster, topic, partition): loaded_to
         for cluster, topic, partition, loaded_to in con.execute("from bronze_progress").fetchall()

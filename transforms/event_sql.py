@@ -145,9 +145,7 @@ def _structure() -> list[str]:
     identifiers = [f"e.identifiers.{name}" for name in IDENTIFIER_TYPES]
     properties = [f"e.properties.{name}" for name in PROPERTY_FIELDS]
     objects = _present([*envelope, "o.identifiers", "o.properties"])
-    inner = (
-        f"{_keys('o.identifiers')} + coalesce({_keys('o.properties')}, 0) + coalesce({_keys('e.consent')}, 0)"
-    )
+    inner = f"{_keys('o.identifiers')} + coalesce({_keys('o.properties')}, 0) + coalesce({_keys('e.consent')}, 0)"
     known = f"{_keys('o.properties')} = {_present(properties)}"
     names = "json_keys(o.properties)"
     brackets = "length(o.properties) - length(replace(replace(o.properties, '{', ''), '[', '')) < 50"
@@ -184,9 +182,7 @@ def validity(earliest: datetime) -> str:
         f"(e.properties.amount is null or e.properties.currency is not null or not {_event_type_in(money)})"
     )
     for name in ("occurred_at", "received_at"):
-        conditions.append(
-            f"coalesce({instant(f'e.{name}')} >= timestamp '{earliest:%Y-%m-%d %H:%M:%S}', false)"
-        )
+        conditions.append(f"coalesce({instant(f'e.{name}')} >= timestamp '{earliest:%Y-%m-%d %H:%M:%S}', false)")
     return "coalesce(" + "\n    and ".join(conditions) + ", false)"
 
 

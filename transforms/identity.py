@@ -62,8 +62,7 @@ def _find_nodes(con: duckdb.DuckDBPyConnection) -> None:
         from kept_events
         where event_type in ('identity_linked', 'identity_unlinked')""")
     parts = " union all by name ".join(
-        f"select bundle_number, {strength} as strength, "
-        f"json_extract(identifiers, '$.{kind}') as leaf from texts"
+        f"select bundle_number, {strength} as strength, json_extract(identifiers, '$.{kind}') as leaf from texts"
         for strength, kind in enumerate(IDENTIFIER_TYPES)
     )
     con.execute(f"""
@@ -126,9 +125,7 @@ def _solve(con: duckdb.DuckDBPyConnection, config: Config) -> Graph:
     strengths = con.execute("select strength from nodes order by node").fetchnumpy()["strength"]
     edges = con.execute("select a, b from edges").fetchnumpy()
     blocked = [
-        (IDENTIFIER_TYPES.index(kind), value)
-        for kind, values in config.blocked_identifiers.items()
-        for value in values
+        (IDENTIFIER_TYPES.index(kind), value) for kind, values in config.blocked_identifiers.items() for value in values
     ]
     is_blocked = np.zeros(len(strengths), dtype=bool)
     for strength, value in blocked:
@@ -143,9 +140,7 @@ def _solve(con: duckdb.DuckDBPyConnection, config: Config) -> Graph:
     )
 
 
-def solve(
-    *, strengths: NodeNumbers, edges: NodeNumbers, is_blocked: NDArray[np.bool_], max_links: int
-) -> Graph:
+def solve(*, strengths: NodeNumbers, edges: NodeNumbers, is_blocked: NDArray[np.bool_], max_links: int) -> Graph:
     """Owners of every node, from the strength of each node and the joined pairs (n × 2, any order).
 
     A component's number is that of its smallest node; nodes are numbered by (strength, value), so this is the
@@ -179,9 +174,7 @@ def _join(owners: NodeNumbers, edges: NodeNumbers, members: NDArray[np.bool_]) -
     position = np.full(len(owners), -1, dtype=np.int64)
     position[nodes] = np.arange(len(nodes))
     ends = position[edges]
-    adjacency = coo_matrix(
-        (np.ones(len(ends), dtype=np.int8), (ends[:, 0], ends[:, 1])), shape=(len(nodes),) * 2
-    )
+    adjacency = coo_matrix((np.ones(len(ends), dtype=np.int8), (ends[:, 0], ends[:, 1])), shape=(len(nodes),) * 2)
     _, labels = connected_components(adjacency, directed=False)
     smallest = np.full(labels.max() + 1, len(owners), dtype=np.int64)
     np.minimum.at(smallest, labels, nodes)

@@ -18,7 +18,7 @@ from schemas.config import Config
 from transforms.event_sql import quoted
 from transforms.sessions import microseconds
 from transforms.stages import segment_sql
-from transforms.uuid5 import JOURNEY_NAMESPACE
+from schemas.uuid5 import JOURNEY_NAMESPACE
 
 JOURNEY_ID_SQL = f"uuid5_of('{JOURNEY_NAMESPACE}', journey_first_event_id::varchar)"
 """SQL of `journey_id`: UUIDv5 over the first event's id."""
@@ -95,9 +95,7 @@ def build(con: duckdb.DuckDBPyConnection, *, config: Config, data_as_of: datetim
     Times and counts are of inbound touchpoints, `friction_count` is of all. Status at `data_as_of`, in this order:
     converted, service, abandoned, active.
     """
-    pre_conversion = ", ".join(
-        quoted(definition.stage) for definition in config.stages if definition.is_pre_conversion
-    )
+    pre_conversion = ", ".join(quoted(definition.stage) for definition in config.stages if definition.is_pre_conversion)
     con.execute(f"""
         create or replace table journeys as
         with placed as (

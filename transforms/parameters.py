@@ -37,15 +37,13 @@ def build(con: duckdb.DuckDBPyConnection, *, config: Config, data_as_of: datetim
     longest = max(DAY_INTERVALS, WEEK_INTERVALS, MONTH_INTERVALS)
     con.execute(f"create or replace table interval_numbers as select range as number from range({longest})")
     stages = ", ".join(
-        f"({quoted(stage.stage)}, {index}, {stage.is_pre_conversion})"
-        for index, stage in enumerate(config.stages, 1)
+        f"({quoted(stage.stage)}, {index}, {stage.is_pre_conversion})" for index, stage in enumerate(config.stages, 1)
     )
     con.execute(f"""
         create or replace table stage_definitions as
         from (values {stages}) as t(stage, stage_index, is_pre_conversion)""")
     definitions = ", ".join(
-        f"({quoted(definition.start_event)}, {quoted(definition.return_event)})"
-        for definition in config.retention
+        f"({quoted(definition.start_event)}, {quoted(definition.return_event)})" for definition in config.retention
     )
     con.execute(f"""
         create or replace table retention_definitions as

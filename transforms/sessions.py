@@ -11,7 +11,7 @@ from datetime import timedelta
 import duckdb
 
 from schemas.config import Config
-from transforms.uuid5 import SESSION_NAMESPACE
+from schemas.uuid5 import SESSION_NAMESPACE
 
 
 def microseconds(duration: timedelta) -> int:
@@ -25,8 +25,7 @@ def session_starts_sql(config: Config, *, source: str) -> str:
     Columns in: event_id, customer_key, channel, ticket_id, campaign, occurred_at, direction. Ties: `event_id`.
     """
     timeouts = " ".join(
-        f"when '{channel}' then {microseconds(timeout)}"
-        for channel, timeout in config.session_timeout.items()
+        f"when '{channel}' then {microseconds(timeout)}" for channel, timeout in config.session_timeout.items()
     )
     limit = microseconds(config.web_session_limit)
     return f"""

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import duckdb
 
+from schemas import uuid5
 from schemas.config import Config
 from transforms import (
     customers,
@@ -26,7 +27,6 @@ from transforms import (
     stage_visits,
     tickets,
     touchpoints,
-    uuid5,
 )
 
 logger = logging.getLogger(__name__)

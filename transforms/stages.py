@@ -37,9 +37,7 @@ def stage_index_sql(config: Config, stage: str) -> str:
 
 def pre_conversion_sql(config: Config, stage: str) -> str:
     """Condition: the stage column `stage` is a pre-conversion stage."""
-    names = ", ".join(
-        quoted(definition.stage) for definition in config.stages if definition.is_pre_conversion
-    )
+    names = ", ".join(quoted(definition.stage) for definition in config.stages if definition.is_pre_conversion)
     return f"coalesce({stage} in ({names}), false)"
 
 
@@ -53,7 +51,5 @@ def friction_signals_sql(config: Config) -> str:
 
 def segment_sql(config: Config) -> str:
     """SQL of the rule segment over the columns of a first touch; NULL where no rule holds."""
-    branches = " ".join(
-        f"when coalesce({rule.when}, false) then {quoted(rule.segment)}" for rule in config.segments
-    )
+    branches = " ".join(f"when coalesce({rule.when}, false) then {quoted(rule.segment)}" for rule in config.segments)
     return f"case {branches} end" if branches else "null::varchar"

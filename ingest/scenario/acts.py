@@ -184,7 +184,9 @@ class Actor:
             self._ticket(at + rng.expovariate(1 / (2 * DAY)), who)
         if rng.random() < persona.review_after_order:
             event_type = "product_reviewed" if rng.random() < 0.7 else "product_shared"
-            self._emit(event_type, at + (3 + 5 * rng.random()) * DAY, who, properties={"product_id": rng.choice(PRODUCTS)})
+            self._emit(
+                event_type, at + (3 + 5 * rng.random()) * DAY, who, properties={"product_id": rng.choice(PRODUCTS)}
+            )
         if rng.random() < 0.1:
             score = min(10, max(0, round(rng.gauss(8 if persona.name != "troubled" else 5, 2))))
             self._emit("nps_submitted", at + 9 * DAY, who, channel="email", properties={"nps_score": score})
@@ -208,7 +210,9 @@ class Actor:
         self._emit("ticket_replied", reply_at, who, channel="support", properties={**ticket, "author": "agent"})
         if rng.random() < 0.4:
             customer_at = reply_at + rng.expovariate(1 / (4 * HOUR))
-            self._emit("ticket_replied", customer_at, who, channel="support", properties={**ticket, "author": "customer"})
+            self._emit(
+                "ticket_replied", customer_at, who, channel="support", properties={**ticket, "author": "customer"}
+            )
             reply_at = customer_at
         solved_at = reply_at + (1 + rng.expovariate(1 / 12)) * HOUR
         self._emit("ticket_solved", solved_at, who, channel="support", properties=ticket)
@@ -231,7 +235,9 @@ class Actor:
             return
         self._emit("store_entered", at, who, channel="store", properties=store)
         if store["store_id"] == "store-00" and rng.random() < 0.8:
-            self._emit("loyalty_card_scanned", at + 60, {**who, "device_id": self.kiosk}, channel="store", properties=store)
+            self._emit(
+                "loyalty_card_scanned", at + 60, {**who, "device_id": self.kiosk}, channel="store", properties=store
+            )
         else:
             self._emit("loyalty_card_scanned", at + 60, who, channel="store", properties=store)
         if rng.random() < person.persona.store_purchase and at + 15 * MINUTE < self.end:

@@ -93,7 +93,7 @@ class Recorder:
         """RFC 3339 of a scenario time."""
         return (self.start + timedelta(microseconds=round(at * 1e6))).isoformat(timespec="microseconds")
 
-    def event(  # noqa: PLR0913
+    def event(
         self,
         event_type: str,
         at: float,

@@ -85,7 +85,7 @@ def _truth(recorder: Recorder, people: list[Person], *, seed: int, start: dateti
     }
 
 
-def produce(  # noqa: PLR0913
+def produce(
     url: str,
     *,
     settings: Settings,
@@ -119,5 +119,3 @@ def produce(  # noqa: PLR0913
         malformed_count=counts["malformed"],
         order_count=counts.get("orders", 0),
     )
-
-
