@@ -1,29 +1,5 @@
 -- Which share of the customers who started in a period came back, by interval since their start.
 with
-started as (
-    select 'first_order' as start_event, customer_key, ordered_at as started_at, event_id as start_event_id
-    from orders
-    where order_index = 1
-    union all
-    select
-        'first_touch' as start_event, touchpoints.customer_key, touchpoints.occurred_at as started_at,
-        min(touchpoints.event_id) as start_event_id
-    from touchpoints
-    inner join customers
-        on customers.customer_key = touchpoints.customer_key and customers.first_touch_at = touchpoints.occurred_at
-    where touchpoints.direction = 'inbound'
-    group by touchpoints.customer_key, touchpoints.occurred_at
-),
-
-returned as (
-    select 'order' as return_event, customer_key, ordered_at as returned_at, event_id
-    from orders
-    union all
-    select 'any' as return_event, customer_key, occurred_at as returned_at, event_id
-    from touchpoints
-    where direction = 'inbound'
-),
-
 period_lengths as (
     select 'day' as period, 1 as rolling_days, day_intervals as interval_count from parameters
     union all
@@ -32,76 +8,15 @@ period_lengths as (
     select 'month' as period, 30 as rolling_days, month_intervals as interval_count from parameters
 ),
 
--- One member per definition and customer who started.
-members as (
-    select
-        row_number() over (
-            order by retention_definitions.start_event, retention_definitions.return_event, started.customer_key
-        ) as member_number,
-        retention_definitions.start_event, retention_definitions.return_event,
-        started.customer_key, started.started_at, started.start_event_id,
-        local_date(started.started_at, parameters.reporting_timezone) as start_date
-    from started
-    inner join retention_definitions on retention_definitions.start_event = started.start_event
-    cross join parameters
-),
-
--- The days of return: the calendar's, and 24-hour days since the start; weeks and months follow from them.
--- The start itself is a return only where start and return are the same event.
-return_days as (
-    select distinct
-        members.member_number, members.start_date,
-        local_date(returned.returned_at, parameters.reporting_timezone) as return_date,
-        cast(floor(seconds_between(members.started_at, returned.returned_at) / 86400) as bigint) as elapsed_days
-    from members
-    inner join returned
-        on
-            returned.return_event = members.return_event
-            and returned.customer_key = members.customer_key
-            and (
-                returned.returned_at > members.started_at
-                or (returned.returned_at = members.started_at and returned.event_id > members.start_event_id)
-                or (
-                    returned.event_id = members.start_event_id
-                    and (
-                        (members.start_event = 'first_order' and members.return_event = 'order')
-                        or (members.start_event = 'first_touch' and members.return_event = 'any')
-                    )
-                )
-            )
-    cross join parameters
-),
-
-returns as (
-    select distinct
-        return_days.member_number, 'calendar' as mode, period_lengths.period,
-        period_start(return_days.start_date, period_lengths.period, parameters.week_starts_on) as cohort_start_date,
-        periods_between(
-            period_start(return_days.start_date, period_lengths.period, parameters.week_starts_on),
-            period_start(return_days.return_date, period_lengths.period, parameters.week_starts_on),
-            period_lengths.period
-        ) as interval_index
-    from return_days
-    cross join period_lengths
-    cross join parameters
-    union all
-    select distinct
-        return_days.member_number, 'rolling' as mode, period_lengths.period,
-        period_start(return_days.start_date, period_lengths.period, parameters.week_starts_on) as cohort_start_date,
-        cast(floor(return_days.elapsed_days / period_lengths.rolling_days) as bigint) as interval_index
-    from return_days
-    cross join period_lengths
-    cross join parameters
-),
-
 -- What a member counts under: everything in calendar mode, nothing in rolling mode.
 member_values as (
     select
-        members.member_number, members.start_event, members.return_event, members.start_date, modes.mode,
+        retention_members.member_number, retention_members.start_event, retention_members.return_event,
+        retention_members.start_date, modes.mode,
         breakdown_values.breakdown, breakdown_values.breakdown_value
-    from members
+    from retention_members
     inner join breakdown_values
-        on breakdown_values.scope = 'customer' and breakdown_values.entity_id = members.customer_key
+        on breakdown_values.scope = 'customer' and breakdown_values.entity_id = retention_members.customer_key
     inner join (select 'calendar' as mode union all select 'rolling' as mode) as modes
         on modes.mode = 'calendar' or breakdown_values.breakdown = 'none'
 ),
@@ -164,15 +79,16 @@ begun_intervals as (
 
 placed_returns as (
     select
-        returns.member_number, returns.mode, returns.period, returns.cohort_start_date, returns.interval_index,
+        retention_returns.member_number, retention_returns.mode, retention_returns.period,
+        retention_returns.cohort_start_date, retention_returns.interval_index,
         begun_intervals.is_complete
-    from returns
+    from retention_returns
     inner join begun_intervals
         on
-            begun_intervals.mode = returns.mode
-            and begun_intervals.period = returns.period
-            and begun_intervals.cohort_start_date = returns.cohort_start_date
-            and begun_intervals.interval_index = returns.interval_index
+            begun_intervals.mode = retention_returns.mode
+            and begun_intervals.period = retention_returns.period
+            and begun_intervals.cohort_start_date = retention_returns.cohort_start_date
+            and begun_intervals.interval_index = retention_returns.interval_index
 ),
 
 -- A row per member and interval with a return, and one more for the last complete one of them: until then the member

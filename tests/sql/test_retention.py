@@ -154,9 +154,7 @@ def test_rolling_days_are_24_hours_from_each_customers_own_start(warehouse: Any)
 def test_a_rolling_interval_is_complete_when_it_is_for_the_last_possible_member(warehouse: Any) -> None:
     visit(warehouse, "c:1", "2026-01-05 10:00")
     columns = "interval_index, is_complete"
-    warehouse.build(
-        "2026-01-26", config=TOUCHES
-    )  # the cohort's week ends on 12 January, two weeks later it is the 26th
+    warehouse.build("2026-01-26", config=TOUCHES)  # two weeks after the cohort's week
     assert cells(warehouse, columns, period="week", mode="rolling") == [(0, True), (1, True), (2, False), (3, False)]
     warehouse.build("2026-01-25 23:59:59.999999", config=TOUCHES)
     assert cells(warehouse, columns, period="week", mode="rolling") == [(0, True), (1, False), (2, False)]
