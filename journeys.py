@@ -49,9 +49,7 @@ AsOfOption = Annotated[
     str | None,
     typer.Option("--as-of", help="Build as of this instant, RFC 3339 (default: the newest inbound touchpoint)"),
 ]
-FullOption = Annotated[
-    bool, typer.Option("--full", help="Load bronze anew; the only way --as-of may move back")
-]
+FullOption = Annotated[bool, typer.Option("--full", help="Load bronze anew; the only way --as-of may move back")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as JSON")]
 RunIdOption = Annotated[str | None, typer.Option("--run-id", help="Name of the run; the same name resumes it")]
 
@@ -59,9 +57,7 @@ RunIdOption = Annotated[str | None, typer.Option("--run-id", help="Name of the r
 @app.callback()
 def _common(
     context: typer.Context,
-    home: Annotated[
-        Path | None, typer.Option(help="Folder of all state (default: JOURNEYS_HOME or ./data)")
-    ] = None,
+    home: Annotated[Path | None, typer.Option(help="Folder of all state (default: JOURNEYS_HOME or ./data)")] = None,
     config: Annotated[Path | None, typer.Option(help="The journey.yml (default: JOURNEYS_CONFIG)")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log every step")] = False,
 ) -> None:
@@ -81,9 +77,7 @@ def _instant(text: str | None) -> datetime | None:
     try:
         instant = datetime.fromisoformat(text)
     except ValueError:
-        raise UsageError(
-            "--as-of is not an instant", value=text, remedy="Write it like 2026-03-01T00:00:00Z"
-        ) from None
+        raise UsageError("--as-of is not an instant", value=text, remedy="Write it like 2026-03-01T00:00:00Z") from None
     return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
 
 
@@ -132,12 +126,8 @@ def replay(
     files: Annotated[list[Path], typer.Argument(help="CSV, Parquet or NDJSON files")],
     mapping: Annotated[Path, typer.Option(help="Mapping file: how a row becomes a touchpoint")],
     to: TargetOption = None,
-    table: Annotated[
-        list[str] | None, typer.Option(help="A further table the mapping joins, as NAME=FILE")
-    ] = None,
-    allow_rejects: Annotated[
-        bool, typer.Option("--allow-rejects", help="Exit 0 even when rows were rejected")
-    ] = False,
+    table: Annotated[list[str] | None, typer.Option(help="A further table the mapping joins, as NAME=FILE")] = None,
+    allow_rejects: Annotated[bool, typer.Option("--allow-rejects", help="Exit 0 even when rows were rejected")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Send any CSV, Parquet or NDJSON file as touchpoints, by a mapping."""

@@ -31,7 +31,7 @@ TABLES = {
         select stage, exit_channel as "exit", exit_event_type as "last seen", dropped_count as dropped,
             round(100 * share_of_stage_drop, 1) as "share %", coalesce(next_channel, 'never back') as "next",
             round(median_days_to_next, 1) as "days"
-        from stage_drop_off where scope = 'journey' and period = 'all' 
+        from stage_drop_off where scope = 'journey' and period = 'all'
         order by dropped_count desc, stage, exit_event_type, next_event_type limit 8""",
     "Retention: weekly cohorts of first orders that order again (%)": """
         select cohort_start_date as cohort, any_value(cohort_size) as size,

@@ -291,12 +291,13 @@ class _Reading:
                 remedy="Land again: the next landing says which range is missing and what to do",
             ) from error
         landed_at = datetime.now(UTC)
-        for place, records in polled.items():
+        for place, fetched in polled.items():
             span = self._open.get(place)
             if span is None:
                 continue
-            if span.stop is not None and records[-1].offset >= span.stop:
-                records = [record for record in records if record.offset < span.stop]
+            records = fetched
+            if span.stop is not None and fetched[-1].offset >= span.stop:
+                records = [record for record in fetched if record.offset < span.stop]
             if records:
                 batch = record_batch(records, landed_at)
                 self.writer.add(span.log, batch, through=records[-1].offset, notes=_notes(span.topic_id))

@@ -216,7 +216,8 @@ def _events_sql(
         events as (
             select json_merge_patch(
                 json_object(
-                    'event_id', coalesce(given_id, uuid5_of('{REPLAY_NAMESPACE}', {named})::varchar), 'schema_version', 1
+                    'event_id', coalesce(given_id, uuid5_of('{REPLAY_NAMESPACE}', {named})::varchar),
+                    'schema_version', 1
                 ),
                 payload
             ) as event

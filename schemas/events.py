@@ -451,7 +451,8 @@ def explain(error: ValidationError) -> Rejection:
         value = first["input"].get("event_type") if isinstance(first["input"], dict) else first["input"]
         reason = "unknown event_type" if first["type"] == "union_tag_invalid" else "event_type is missing"
         return Rejection(reason, "event_type", _excerpt(value))
-    return Rejection(first["msg"], ".".join(location) or None, _excerpt(first["input"]))
+    reason = first["msg"].removeprefix("Value error, ")
+    return Rejection(reason, ".".join(location) or None, _excerpt(first["input"]))
 
 
 def record_key(event: EventBase) -> bytes | None:

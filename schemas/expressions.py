@@ -111,11 +111,10 @@ def _check_nodes(
             if node.table or node.name.lower() not in columns:
                 known = ", ".join(sorted(columns))
                 raise _fail(f"unknown column {node.sql()!r}", sql, where, f"Known columns: {known}")
-        elif isinstance(node, exp.Func) and not is_operator(node):
-            if not function_names(node) & set(functions):
-                raise _fail(
-                    f"function {function_name(node)!r} is not allowed",
-                    sql,
-                    where,
-                    "Only deterministic functions on the allow-list may be used; docs/configuration.md lists them",
-                )
+        elif isinstance(node, exp.Func) and not is_operator(node) and not function_names(node) & set(functions):
+            raise _fail(
+                f"function {function_name(node)!r} is not allowed",
+                sql,
+                where,
+                "Only deterministic functions on the allow-list may be used; docs/configuration.md lists them",
+            )

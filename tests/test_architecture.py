@@ -48,8 +48,7 @@ def test_only_the_warehouse_reads_sql_models(room: str) -> None:
         for path in modules(room)
         if room not in SQL_READERS
         and any(
-            isinstance(node, ast.Constant) and node.value == "sql"
-            for node in ast.walk(ast.parse(path.read_text()))
+            isinstance(node, ast.Constant) and node.value == "sql" for node in ast.walk(ast.parse(path.read_text()))
         )
     ]
     assert not readers, f"{room}: {readers} names the folder sql/, which belongs to warehouse/"
@@ -63,9 +62,7 @@ def test_heavy_services_are_not_imported_at_module_level(room: str) -> None:
         for node in tree.body:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            assert not {name.split(".")[0] for name in names} & heavy, (
-                f"{path.name}: import it inside the function"
-            )
+            assert not {name.split(".")[0] for name in names} & heavy, f"{path.name}: import it inside the function"
 
 
 def test_the_lock_names_no_host() -> None:

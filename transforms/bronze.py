@@ -173,7 +173,7 @@ def _load_batch(
          left join bronze_progress as progress using (_cluster, _topic, _partition)
          where record._offset > coalesce(progress.loaded_to, -1))"""
     con.execute(_stage(records, validity(earliest), tolerance, target="staged"))
-    read = int(con.execute("select count(*) from staged").fetchone()[0])  # type: ignore[index]
+    read = int(con.execute("select count(*) from staged").fetchone()[0])
     con.execute("insert into bronze_touchpoints select * exclude (is_valid, raw) from staged where is_valid")
     rejected = _decide_by_model(con, earliest, tolerance)
     for segment in batch:

@@ -18,8 +18,8 @@ from schemas.identifiers import HMAC_TYPES, IDENTIFIER_TYPES, MAX_IDENTIFIER_LEN
 LEAVES = json.dumps(
     {
         **{name: "JSON" for name in ENVELOPE_FIELDS if name not in ("identifiers", "properties")},
-        "identifiers": {name: "JSON" for name in IDENTIFIER_TYPES},
-        "properties": {name: "JSON" for name in PROPERTY_FIELDS},
+        "identifiers": dict.fromkeys(IDENTIFIER_TYPES, "JSON"),
+        "properties": dict.fromkeys(PROPERTY_FIELDS, "JSON"),
     }
 )
 """Structure for `from_json`: every known field as its JSON text."""
@@ -64,7 +64,8 @@ def _holds(field: EventField, leaf: str) -> str:
         case "enum":
             return f"{leaf} in {_in([json.dumps(value) for value in field.values])}"
         case "integer":
-            return f"({_matches(leaf, '0|[1-9][0-9]{0,8}')} and try_cast({leaf} as integer) between {field.minimum} and {field.maximum})"
+            digits = _matches(leaf, "0|[1-9][0-9]{0,8}")
+            return f"({digits} and try_cast({leaf} as integer) between {field.minimum} and {field.maximum})"
         case "boolean":
             return f"{leaf} in ('true', 'false')"
         case "money":

@@ -15,10 +15,10 @@ from datetime import datetime
 import duckdb
 
 from schemas.config import Config
+from schemas.uuid5 import JOURNEY_NAMESPACE
 from transforms.event_sql import quoted
 from transforms.sessions import microseconds
 from transforms.stages import segment_sql
-from schemas.uuid5 import JOURNEY_NAMESPACE
 
 JOURNEY_ID_SQL = f"uuid5_of('{JOURNEY_NAMESPACE}', journey_first_event_id::varchar)"
 """SQL of `journey_id`: UUIDv5 over the first event's id."""

@@ -18,7 +18,7 @@ def _seconds(duration: timedelta) -> int:
 
 
 def build(con: duckdb.DuckDBPyConnection, *, config: Config, data_as_of: datetime) -> None:
-    """Make the small tables: `parameters` has one row, `interval_numbers` counts from 0, the others hold definitions."""
+    """Make the small tables: `parameters` has one row, `interval_numbers` counts from 0, others hold definitions."""
     con.execute(f"""
         create or replace table parameters as select
             timestamp {quoted(data_as_of.replace(tzinfo=None).isoformat(sep=" "))} as data_as_of,

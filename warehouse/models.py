@@ -1,7 +1,8 @@
 """SQL models: one bare SELECT per file with a sibling .yml, built in the order their SQL implies.
 
-A model is `sql/gold/<table>.sql` (or `sql/intermediate/`, where it only serves others); its `.yml` says description, grain, columns and checks. `sql/silver/<table>.yml`
-describes a table that the transforms make, in the same words. Dependencies are read from the SQL with sqlglot.
+A model is `sql/gold/<table>.sql` (or `sql/intermediate/`, where it only serves others); its `.yml` says description,
+grain, columns and checks. `sql/silver/<table>.yml` describes a table that the transforms make, in the same words.
+Dependencies are read from the SQL with sqlglot.
 """
 
 from __future__ import annotations

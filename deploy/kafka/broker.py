@@ -139,9 +139,7 @@ class Broker:
         if engine is None:
             raise NothingToRunError(f"No Kafka broker can run here: {missing_parts()}. {REMEDY}")
         if not _can_listen(self.port):
-            raise BrokerFailedError(
-                f"Port {self.port} is taken by another program. Stop it, or pass --port N."
-            )
+            raise BrokerFailedError(f"Port {self.port} is taken by another program. Stop it, or pass --port N.")
         self.directory.mkdir(parents=True, exist_ok=True)
         (self._start_docker if engine == "docker" else self._start_java)()
         self._wait_until_serving()
@@ -246,9 +244,7 @@ class Broker:
     def _compose_env(self) -> dict[str, str]:
         identity = self.directory / "cluster-id"  # one per folder: landing tells clusters apart by it
         if not identity.exists():
-            identity.write_text(
-                base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
-            )
+            identity.write_text(base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A"))
         return {**os.environ, "KAFKA_PORT": str(self.port), "KAFKA_CLUSTER_ID": identity.read_text().strip()}
 
     def _wait_until_serving(self) -> None:
@@ -261,9 +257,7 @@ class Broker:
                 return
             time.sleep(0.1)
         self.kill()
-        raise BrokerFailedError(
-            f"Kafka did not answer on port {self.port} in {START_SECONDS:.0f} s.{self._log_tail()}"
-        )
+        raise BrokerFailedError(f"Kafka did not answer on port {self.port} in {START_SECONDS:.0f} s.{self._log_tail()}")
 
     def _end(self, how: signal.Signals) -> None:
         state = self._running_state()
@@ -318,9 +312,7 @@ class Broker:
             command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
         )
         if done.returncode:
-            raise BrokerFailedError(
-                f"Kafka could not {purpose}: {(done.stderr or done.stdout).strip()[-800:]}"
-            )
+            raise BrokerFailedError(f"Kafka could not {purpose}: {(done.stderr or done.stdout).strip()[-800:]}")
 
     def _log_tail(self) -> str:
         if not self.log_path.exists():
@@ -348,9 +340,7 @@ def resolve_library() -> Path:
                 f"-DoutputDirectory={partial}",
                 "-DincludeScope=runtime",
             ]
-            done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-            )
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
             if done.returncode:
                 reason = (done.stdout + done.stderr).strip()[-800:]
                 raise BrokerFailedError(
@@ -437,9 +427,7 @@ def _is_broker(pid: int, directory: Path) -> bool:
         except OSError:
             return False
     else:
-        done = subprocess.run(
-            ["ps", "-p", str(pid), "-o", "command="], capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(["ps", "-p", str(pid), "-o", "command="], capture_output=True, text=True, check=False)
         command = done.stdout
     return str(directory / "server.properties") in command
 
@@ -453,9 +441,7 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(description="Run one Apache Kafka broker on the loopback interface.")
     parser.add_argument("command", choices=["start", "stop", "status"])
-    parser.add_argument(
-        "--port", type=int, default=DEFAULT_PORT, help="port of the broker (default %(default)s)"
-    )
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="port of the broker (default %(default)s)")
     parser.add_argument("--dir", type=Path, default=STATE_DIR, help="folder of its data, log and pid file")
     options = parser.parse_args(arguments)
     broker = Broker(options.dir, options.port)

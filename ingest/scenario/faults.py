@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -99,7 +99,7 @@ def malformed(recorder: Recorder, rng: random.Random, days: int, every: int) -> 
     def spoiled(**changes: Any) -> bytes:
         return json.dumps({**good, "event_id": f"{rng.getrandbits(128):032x}", **changes}).encode()
 
-    makers = (
+    makers: tuple[Callable[[], bytes], ...] = (
         lambda: b'{"event_id": "truncated',
         lambda: b"",
         lambda: b"\xff\xfe not text",

@@ -74,7 +74,5 @@ def test_secrets_are_never_printed() -> None:
 
 
 def test_an_error_says_what_where_value_and_remedy() -> None:
-    error = JourneysError(
-        "offsets were lost", where="topic t, partition 0", value="5 to 9", remedy="Restore them"
-    )
+    error = JourneysError("offsets were lost", where="topic t, partition 0", value="5 to 9", remedy="Restore them")
     assert str(error) == "topic t, partition 0: offsets were lost (got '5 to 9'). Restore them"

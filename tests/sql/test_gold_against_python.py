@@ -121,7 +121,7 @@ def grouped(touches: list[Touch], scope: str) -> dict[str, list[Touch]]:
 
 
 def is_service(journey: str) -> bool:
-    return journey.endswith("/2") and int(journey.split("/")[0]) % 3 == 0
+    return journey.endswith("/2") and int(journey.split("/", maxsplit=1)[0]) % 3 == 0
 
 
 def local_day(at: datetime) -> date:

@@ -84,9 +84,7 @@ class Pipeline:
     ) -> None:
         values = [json.dumps(record).encode() if isinstance(record, dict) else record for record in records]
         count = len(values)
-        segment = Segment(
-            "test", "journeys.web.v1", partition, self.next_offset, self.next_offset + count - 1
-        )
+        segment = Segment("test", "journeys.web.v1", partition, self.next_offset, self.next_offset + count - 1)
         path = segment.path(self.landing_dir)
         path.parent.mkdir(parents=True, exist_ok=True)
         columns = {
@@ -111,9 +109,7 @@ class Pipeline:
             earliest_occurred_at=config.earliest_occurred_at,
             clock_skew_tolerance=timedelta(minutes=5),
         )
-        return silver.build(
-            self.con, config=config, data_as_of=at(as_of) if isinstance(as_of, str) else as_of
-        )
+        return silver.build(self.con, config=config, data_as_of=at(as_of) if isinstance(as_of, str) else as_of)
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         return self.con.execute(sql).fetchall()
@@ -140,9 +136,7 @@ def new_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Pipel
 def run(pipeline: Pipeline) -> Callable[..., Pipeline]:
     """Events in one call: land, load, build."""
 
-    def _run(
-        *records: dict[str, Any] | bytes | None, as_of: str | None = None, config: str = "{}"
-    ) -> Pipeline:
+    def _run(*records: dict[str, Any] | bytes | None, as_of: str | None = None, config: str = "{}") -> Pipeline:
         pipeline.land(records)
         pipeline.build(as_of=as_of, config=parse_config(config, source="journey.yml"))
         return pipeline
