@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import sys
+import threading
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -152,6 +154,9 @@ def land(
     source: SourceOption = None,
     topic: Annotated[list[str] | None, typer.Option(help="Only these topics (default: the four channels)")] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Keep landing until interrupted")] = False,
+    accept_loss: Annotated[
+        bool, typer.Option("--accept-loss", help="Go on after offsets that the broker no longer has, and note the gap")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Land raw records: read to the end offsets (or follow) and write them as Parquet."""
@@ -159,7 +164,19 @@ def land(
     from schemas.topics import SOURCE_TOPICS
 
     settings: Settings = context.obj
-    ranges = run_land(source or settings.source, settings=settings, topics=topic or SOURCE_TOPICS, follow=follow)
+    # SIGTERM and Ctrl-C end a following landing in good order; a drain is safe to kill.
+    stop = threading.Event()
+    if follow:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stop.set())
+    ranges = run_land(
+        source or settings.source,
+        settings=settings,
+        topics=topic or SOURCE_TOPICS,
+        follow=follow,
+        stop=stop,
+        accept_loss=accept_loss,
+    )
     total = sum(part.record_count for part in ranges)
     lines = [
         f"{part.topic} partition {part.partition}: offsets {part.start} to {part.end}, {part.record_count:,} records"

@@ -262,6 +262,31 @@ def _decide_by_model(con: duckdb.DuckDBPyConnection, earliest: datetime, toleran
     return rejected
 
 
+def judge_again(
+    con: duckdb.DuckDBPyConnection, *, earliest_occurred_at: datetime, clock_skew_tolerance: timedelta
+) -> tuple[int, int]:
+    """Judge every quarantined record anew; answers how many were accepted now and how many stay.
+
+    Accepted ones move to `bronze_touchpoints`; the others get the reason of today's contract.
+    """
+    create_tables(con)
+    con.execute("begin")
+    try:
+        con.execute(
+            f"create or replace temp table staged as select {', '.join(COORDINATES)}, received_at as landed_at, raw, "
+            "false as is_valid from quarantine"
+        )
+        con.execute("delete from quarantine")
+        judged = con.execute("select count(*) from staged").fetchone()
+        remaining = _decide_by_model(con, earliest_occurred_at, clock_skew_tolerance)
+        con.execute("drop table staged")
+        con.execute("commit")
+    except BaseException:
+        con.execute("rollback")
+        raise
+    return (judged[0] if judged else 0) - remaining, remaining
+
+
 def _columns(rows: list[tuple[Any, ...]]) -> dict[str, pa.Array]:
     cluster, topic, partition, offset, landed_at, raw = zip(*rows, strict=True)
     return {

@@ -163,6 +163,21 @@ def new_run_id(now: datetime) -> str:
     return f"manual-{now.astimezone(UTC):%Y%m%dT%H%M%S%fZ}"
 
 
+def replay_rejected(settings: Settings) -> tuple[int, int]:
+    """Judge the quarantine by today's contract; answers (accepted, still rejected) in records.
+
+    The next build takes the accepted ones in. A build under a changed contract judges everything anew by itself:
+    this is for seeing at once what a fix repairs.
+    """
+    config = load_config(settings.config)
+    with _open(settings) as con:
+        return bronze.judge_again(
+            con,
+            earliest_occurred_at=config.earliest_occurred_at,
+            clock_skew_tolerance=config.clock_skew_tolerance,
+        )
+
+
 def unforwarded_rejects(settings: Settings, *, batch_rows: int = 1000) -> Iterator[list[dict[str, Any]]]:
     """Quarantine rows that no dead-letter topic has yet, in batches; call `mark_forwarded` after each.
 
@@ -224,8 +239,10 @@ def _open(settings: Settings) -> Any:
 
 
 def _load_bronze(con: duckdb.DuckDBPyConnection, settings: Settings, config: Config, *, full: bool) -> None:
-    """Bronze depends on two values of journey.yml: where they changed, or on `full`, it is loaded anew."""
-    depends_on = json.dumps([config.earliest_occurred_at.isoformat(), config.clock_skew_tolerance.total_seconds()])
+    """Bronze depends on two values of journey.yml and on the contract: where they changed, or on `full`, it is anew."""
+    depends_on = json.dumps(
+        [config.earliest_occurred_at.isoformat(), config.clock_skew_tolerance.total_seconds(), _contract_hash()]
+    )
     con.execute("create table if not exists bronze_definition (depends_on varchar)")
     known = con.execute("select depends_on from bronze_definition").fetchone()
     if full or (known and known[0] != depends_on):
@@ -242,8 +259,24 @@ def _load_bronze(con: duckdb.DuckDBPyConnection, settings: Settings, config: Con
     )
 
 
+def _contract_hash() -> str:
+    """Changes whenever the verdict on a record could: a night judges like a full build, whatever code ran before."""
+    digest = hashlib.sha256()
+    for name in ("schemas/events.py", "schemas/identifiers.py", "schemas/contracts.py", "transforms/event_sql.py"):
+        digest.update((PROJECT_DIR / name).read_bytes())
+    return digest.hexdigest()[:16]
+
+
 def _bronze_state(con: duckdb.DuckDBPyConnection) -> str:
-    return json.dumps(con.execute("from bronze_progress order by all").fetchall())
+    # The counts tell a quarantine that was judged again, which moves no offset.
+    return json.dumps(
+        [
+            con.execute("from bronze_progress order by all").fetchall(),
+            con.execute(
+                "select (select count(*) from bronze_touchpoints), (select count(*) from quarantine)"
+            ).fetchall(),
+        ]
+    )
 
 
 def _step(

@@ -107,8 +107,8 @@ return_counts as (
     select
         member_values.start_event, member_values.return_event, marks.mode, marks.period, marks.cohort_start_date,
         member_values.breakdown, member_values.breakdown_value, marks.interval_index,
-        count_where(not marks.is_last) as bounded_count,
-        count_where(marks.is_last) as last_count
+        count(*) filter (where not marks.is_last) as bounded_count,
+        count(*) filter (where marks.is_last) as last_count
     from marks
     inner join member_values
         on member_values.member_number = marks.member_number and member_values.mode = marks.mode

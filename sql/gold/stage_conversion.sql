@@ -31,13 +31,13 @@ counted as (
         breakdown,
         breakdown_value,
         count(*) as entered_count,
-        count_where(outcome = 'advanced') as advanced_count,
-        count_where(outcome = 'active') as active_count,
-        count_where(outcome = 'dropped') as dropped_count,
-        count_where(is_in_order) as ordered_count,
+        count(*) filter (where outcome = 'advanced') as advanced_count,
+        count(*) filter (where outcome = 'active') as active_count,
+        count(*) filter (where outcome = 'dropped') as dropped_count,
+        count(*) filter (where is_in_order) as ordered_count,
         count(outcome) as judged_count,
-        percentile_linear(seconds_to_advance, 0.5) as median_seconds_to_advance,
-        percentile_linear(seconds_to_advance, 0.9) as p90_seconds_to_advance,
+        percentile_cont(0.5) within group (order by seconds_to_advance) as median_seconds_to_advance,
+        percentile_cont(0.9) within group (order by seconds_to_advance) as p90_seconds_to_advance,
         sum(revenue) as revenue
     from measured
     group by

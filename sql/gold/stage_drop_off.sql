@@ -1,7 +1,7 @@
 with
 inbound as (
     select
-        cast(journey_id as varchar) as journey_id,
+        cast(journey_id as string) as journey_id,
         customer_key,
         channel,
         event_type,
@@ -68,7 +68,7 @@ counted as (
         exits.next_channel,
         exits.next_event_type,
         count(*) as dropped_count,
-        percentile_linear(exits.days_to_next, 0.5) as median_days_to_next
+        percentile_cont(0.5) within group (order by exits.days_to_next) as median_days_to_next
     from exits
     cross join periods
     cross join parameters

@@ -3,7 +3,7 @@ with
 journey_values as (
     select
         'journey' as scope,
-        cast(journey_id as varchar) as entity_id,
+        cast(journey_id as string) as entity_id,
         first_channel as channel,
         first_source as source,
         first_medium as medium,

@@ -8,7 +8,7 @@
 -- the latest chain at one stage is beyond that of every later stage.
 with staged as (
     select
-        'journey' as scope, cast(journey_id as varchar) as entity_id, occurred_at, stage_index,
+        'journey' as scope, cast(journey_id as string) as entity_id, occurred_at, stage_index,
         add_seconds(occurred_at, conversion_window_seconds) as window_ends_at
     from touchpoints
     cross join parameters

@@ -3,7 +3,7 @@ with
 entities as (
     select
         'journey' as scope,
-        cast(journeys.journey_id as varchar) as entity_id,
+        cast(journeys.journey_id as string) as entity_id,
         journeys.customer_key,
         journeys.started_at as cohort_at,
         journeys.revenue,
@@ -25,7 +25,7 @@ entities as (
 ),
 
 staged as (
-    select 'journey' as scope, cast(journey_id as varchar) as entity_id, stage_index, occurred_at, event_id
+    select 'journey' as scope, cast(journey_id as string) as entity_id, stage_index, occurred_at, event_id
     from touchpoints
     where direction = 'inbound' and journey_id is not null and stage_index is not null
     union all

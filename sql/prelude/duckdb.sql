@@ -66,11 +66,3 @@ create or replace macro wilson_high(successes, trials) as
             + 3.8414588206941236 / (4 * cast(trials as double) * trials)
         )
     ) / (1 + 3.8414588206941236 / trials)) end;
-
--- A quantile with linear interpolation, of the values that are not NULL.
-create or replace macro percentile_linear(quantity, fraction) as
-    quantile_cont(cast(quantity as double), fraction);
-
--- A count of the rows for which a condition holds.
-create or replace macro count_where(condition) as
-    count(case when condition then 1 end);
