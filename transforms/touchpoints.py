@@ -53,61 +53,98 @@ def prepare(con: duckdb.DuckDBPyConnection) -> None:
 
 def build(con: duckdb.DuckDBPyConnection, *, config: Config) -> None:
     """Make `touchpoints` from `customer_events` and `order_facts`."""
-    row = con.execute("select count(*) from customer_events where customer_key is not null").fetchone()
+    row = con.execute("select count(*) from customer_events").fetchone()
     buckets = BUCKETS if row and row[0] > ROWS_AT_ONCE else 1
-    con.execute(f"create or replace table touchpoints as {_select(config, 'false')} limit 0")
     for bucket in range(buckets):
-        condition = f"hash(customer_key) % {buckets} = {bucket}" if buckets > 1 else "true"
-        con.execute(f"insert into touchpoints {_select(config, f'customer_key is not null and {condition}')}")
-    con.execute(f"insert into touchpoints {_select(config, 'customer_key is null')}")
+        _rule(con, config, f"coalesce(hash(customer_key), 0) % {buckets} = {bucket}" if buckets > 1 else "true")
+        _walk(con, config)
+        target = "create or replace table touchpoints as" if bucket == 0 else "insert into touchpoints"
+        con.execute(f"{target} {_touchpoints_sql(config)}")
+    con.execute("drop table ruled; drop table walked; drop table session_ids; drop table journey_ids")
     _count(con)
 
 
-def _select(config: Config, condition: str) -> str:
+def _rule(con: duckdb.DuckDBPyConnection, config: Config, condition: str) -> None:
+    """Make the temporary `ruled`: order counts, stages and friction of the events that meet `condition`.
+
+    It holds what the walk needs and no more: windows sort and keep whole rows, so narrow ones cost a fraction.
+    `event_row` is the row of `customer_events`.
+    """
+    con.execute(f"""
+        create or replace temp table ruled as
+        with numbered as (
+            select
+                events.event_row,
+                facts.event_id is not null as is_order_conversion,
+                count(facts.event_id) over walk as customer_order_index,
+                min(facts.occurred_at) over walk as first_order_at
+            from (
+                select rowid as event_row, event_id, customer_key, occurred_at from customer_events where {condition}
+            ) as events
+            left join order_facts as facts on facts.event_id = events.event_id
+            window walk as (
+                partition by events.customer_key order by events.occurred_at, events.event_id
+                rows between unbounded preceding and current row
+            )
+        ),
+        counted as (
+            select
+                events.*, numbered.*,
+                (epoch_us(occurred_at) - epoch_us(first_order_at)) // 86400000000 as days_since_first_order
+            from customer_events as events
+            join numbered on numbered.event_row = events.rowid
+        ),
+        staged as (
+            select
+                *,
+                {stage_sql(config)} as stage,
+                {lifecycle_stage_sql(config)} as lifecycle_stage,
+                {friction_signals_sql(config)} as friction_signals,
+                direction = 'inbound' and coalesce({config.conversion}, false) as is_conversion
+            from counted
+        )
+        select
+            event_row, event_id, customer_key, channel, direction, occurred_at, campaign, ticket_id,
+            is_order_conversion, customer_order_index, days_since_first_order, stage, lifecycle_stage,
+            friction_signals, is_conversion, {pre_conversion_sql(config, "stage")} as is_pre_conversion
+        from staged""")
+
+
+def _walk(con: duckdb.DuckDBPyConnection, config: Config) -> None:
+    """Make the temporary `walked`: per `event_row` the first events of its session and journey."""
+    steps = """
+        select event_row, event_id, customer_key, channel, direction, occurred_at, campaign, ticket_id,
+            is_conversion, is_pre_conversion
+        from ruled"""
+    con.execute(f"""
+        create or replace temp table walked as
+        with steps as ({steps}),
+        sessions as ({session_starts_sql(config, source="steps")}),
+        placed as (
+            select
+                steps.event_row, steps.event_id, steps.customer_key, steps.direction, steps.occurred_at,
+                steps.is_conversion, steps.is_pre_conversion, sessions.session_first_event_id
+            from steps left join sessions on sessions.event_row = steps.event_row
+        ),
+        walked as ({journey_starts_sql(config, source="placed")})
+        select event_row, session_first_event_id, journey_first_event_id from walked""")
+    # An id is a hash: one per session and journey costs less than one per touchpoint.
+    for kind, id_sql in (("session", SESSION_ID_SQL), ("journey", JOURNEY_ID_SQL)):
+        con.execute(f"""
+            create or replace temp table {kind}_ids as
+            select {kind}_first_event_id, {id_sql} as {kind}_id
+            from (select distinct {kind}_first_event_id from walked)""")
+
+
+def _touchpoints_sql(config: Config) -> str:
     properties = [name for name in PROPERTY_FIELDS if name != "order_id"]
     return f"""
-    with numbered as (
-        select
-            events.* exclude (payload_hash, landed_at, identifiers, is_analytics_allowed, resolved_strength),
-            facts.event_id is not null as is_order_conversion,
-            count(facts.event_id) over walk as customer_order_index,
-            min(facts.occurred_at) over walk as first_order_at
-        from (select * from customer_events where {condition}) as events
-        left join order_facts as facts on facts.event_id = events.event_id
-        window walk as (
-            partition by events.customer_key order by events.occurred_at, events.event_id
-            rows between unbounded preceding and current row
-        )
-    ),
-    staged as (
-        select
-            *,
-            (epoch_us(occurred_at) - epoch_us(first_order_at)) // 86400000000 as days_since_first_order,
-            {friction_signals_sql(config)} as friction_signals
-        from numbered
-    ),
-    ruled as (
-        select
-            *,
-            {stage_sql(config)} as stage,
-            {lifecycle_stage_sql(config)} as lifecycle_stage,
-            direction = 'inbound' and coalesce({config.conversion}, false) as is_conversion
-        from staged
-    ),
-    sessions as ({session_starts_sql(config, source="ruled")}),
-    placed as (
-        select ruled.*, sessions.session_first_event_id,
-            {pre_conversion_sql(config, "ruled.stage")} as is_pre_conversion
-        from ruled left join sessions on sessions.event_id = ruled.event_id
-    ),
-    walked as ({journey_starts_sql(config, source="placed")})
     select
-        event_id, customer_key, channel, event_type, direction, stage, lifecycle_stage, occurred_at, received_at,
-        source_occurred_at, is_clock_skewed,
-        {SESSION_ID_SQL} as session_id,
-        {JOURNEY_ID_SQL} as journey_id,
-        source, medium, campaign, page_path, product_id, order_id, ticket_id, amount, currency,
-        case when customer_key is not null then customer_order_index end as customer_order_index,
+        events.event_id, events.customer_key, events.channel, event_type, events.direction, stage, lifecycle_stage,
+        events.occurred_at, received_at, source_occurred_at, is_clock_skewed,
+        session_id, journey_id,
+        source, medium, events.campaign, page_path, product_id, order_id, events.ticket_id, amount, currency,
+        case when events.customer_key is not null then customer_order_index end as customer_order_index,
         csat_rating, nps_score, experiment, variant,
         len(friction_signals) > 0 as is_friction,
         event_name, properties, _topic, _partition, _offset, _cluster,
@@ -116,7 +153,11 @@ def _select(config: Config, condition: str) -> str:
         {stage_index_sql(config, "stage")} as stage_index,
         {stage_index_sql(config, "lifecycle_stage")} as lifecycle_stage_index,
         friction_signals
-    from walked"""
+    from walked
+    join ruled on ruled.event_row = walked.event_row
+    join customer_events as events on events.rowid = walked.event_row
+    left join session_ids on session_ids.session_first_event_id = walked.session_first_event_id
+    left join journey_ids on journey_ids.journey_first_event_id = walked.journey_first_event_id"""
 
 
 _LISTED = ("page_path", "product_id", "ticket_id", "amount", "currency", "csat_rating", "nps_score")
