@@ -20,11 +20,12 @@ def _score(value: str, thresholds: Sequence[int | Decimal], *, ascending: bool) 
 
 
 def build(con: duckdb.DuckDBPyConnection, *, config: Config, data_as_of: datetime) -> None:
-    """Make `customers` from `touchpoints` and `orders`.
+    """Make `customers` from `touchpoints`, `orders` and the temporary `currency_rates`.
 
-    First and last touch are inbound ones (NULL for a customer who was only ever contacted). `segment` is the RFM
-    label (`r5f2m3`; `no_orders`), `rule_segment` the first rule segment at the first touch. `lifecycle_state` is
-    the state in the reporting month that holds `data_as_of`.
+    Revenue and refunds are in the reporting currency; an amount without a rate is left out. First and last touch
+    are inbound ones (NULL for a customer who was only ever contacted). `segment` is the RFM label (`r5f2m3`;
+    `no_orders`), `rule_segment` the first rule segment at the first touch. `lifecycle_state` is the state in the
+    reporting month that holds `data_as_of`.
     """
     as_of = f"timestamp {quoted(data_as_of.replace(tzinfo=None).isoformat(sep=' '))}"
     zone = quoted(config.reporting_timezone)
@@ -53,8 +54,9 @@ def build(con: duckdb.DuckDBPyConnection, *, config: Config, data_as_of: datetim
             select
                 customer_key, min(ordered_at) as first_order_at, max(ordered_at) as last_order_at,
                 count(*) as order_count, coalesce(sum(revenue), 0)::decimal(18, 2) as revenue,
-                sum(refund_amount)::decimal(18, 2) as refund_amount
-            from orders group by customer_key
+                sum((refund_amount * rate)::decimal(18, 2))::decimal(18, 2) as refund_amount
+            from orders left join currency_rates using (currency)
+            group by customer_key
         ),
         scored as (
             select

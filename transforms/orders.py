@@ -17,7 +17,8 @@ def find(con: duckdb.DuckDBPyConnection, *, config: Config) -> None:
     """Make the temporary `order_facts`.
 
     Columns in: `customer_events`. Columns out: order_id, customer_key, event_id and occurred_at of the conversion,
-    channel, amount and currency as sent, revenue and refund_amount, source_event_count, order_index (from 1, by
+    channel, amount and currency as sent, revenue (NULL without a rate) and refund_amount (in the order's currency),
+    is_amount_left_out (it or a refund has no rate; counted), source_event_count, order_index (from 1, by
     `occurred_at`, `event_id` of the customer's conversions). Grain: one order of a customer. An order none of
     whose events has a customer is left out and counted.
     """
@@ -76,7 +77,9 @@ def find(con: duckdb.DuckDBPyConnection, *, config: Config) -> None:
                 priced.order_id,
                 sum((refunds.amount * case
                     when refunds.currency = priced.currency then 1 else refund_rate.rate / order_rate.rate
-                end)::decimal(18, 2)) as refund_amount
+                end)::decimal(18, 2)) as refund_amount,
+                bool_or(refunds.currency is distinct from priced.currency
+                    and (refund_rate.rate is null or order_rate.rate is null)) as has_refund_left_out
             from priced
             join refunds using (order_id)
             left join currency_rates as refund_rate on refund_rate.currency = refunds.currency
@@ -87,6 +90,7 @@ def find(con: duckdb.DuckDBPyConnection, *, config: Config) -> None:
             order_id, customer_key, event_id, occurred_at, channel, amount, priced.currency as currency,
             (amount * rate)::decimal(18, 2) as revenue,
             coalesce(refund_amount, 0)::decimal(18, 2) as refund_amount,
+            (amount is not null and rate is null) or coalesce(has_refund_left_out, false) as is_amount_left_out,
             source_event_count,
             row_number() over (partition by customer_key order by occurred_at, event_id) as order_index
         from priced
@@ -106,7 +110,7 @@ def _count(con: duckdb.DuckDBPyConnection) -> None:
         insert into build_counts by name
         with facts as (
             select
-                count(*) as order_count, count(*) filter (amount is not null and revenue is null) as no_rate_count,
+                count(*) as order_count, count(*) filter (is_amount_left_out) as no_rate_count,
                 sum(source_event_count) - count(*) as copy_count
             from order_facts
         ),

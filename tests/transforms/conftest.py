@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,7 @@ def pipeline(tmp_path: Path) -> Pipeline:
     return Pipeline(tmp_path)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def new_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Pipeline]:
     return lambda: Pipeline(tmp_path_factory.mktemp("pipeline"))
 
@@ -142,3 +143,65 @@ def run(pipeline: Pipeline) -> Callable[..., Pipeline]:
         return pipeline
 
     return _run
+
+
+@pytest.fixture(scope="session", name="event")
+def event_fixture() -> Callable[..., dict[str, Any]]:
+    return event
+
+
+class Histories:
+    """Literal histories, one customer each, built together: a case costs a customer, not a build.
+
+    A step is `(when, event_type)` or `(when, event_type, {field: value})`. A customer's events are named a, b, c …
+    in the order given, and their ids are in that order too, unless `id` gives the first eight digits.
+    """
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+        self.names: dict[str, str] = {}
+
+    def land(self, cases: Mapping[str, Sequence[Sequence[Any]]]) -> None:
+        records = [record for customer, steps in cases.items() for record in self._events(customer, steps)]
+        self.pipeline.land(reversed(records))  # arrival says nothing about order
+
+    def _events(self, customer: str, steps: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
+        suffix = hashlib.sha256(customer.encode()).hexdigest()[:24]
+        records = []
+        for index, (when, event_type, *given) in enumerate(steps):
+            fields = {"who": customer, **(given[0] if given else {})}
+            prefix = fields.pop("id", f"{index * 0x01000000:08x}")
+            record = event(event_type, when, **fields)
+            record["event_id"] = str(uuid.UUID(prefix + suffix))
+            self.names[record["event_id"]] = chr(ord("a") + index) if index < 26 else "+"
+            records.append(record)
+        return records
+
+    def groups(self, customer: str, column: str) -> str:
+        """Who shares a value of `column`: `ab|c -d` are two groups, and d has none."""
+        groups: dict[Any, str] = {}
+        for event_id, value in self.rows(
+            f"""select event_id, {column} from touchpoints
+                where customer_key = 'c:{customer}' order by occurred_at, event_id"""
+        ):
+            groups[value] = groups.get(value, "") + self.names[str(event_id)]
+        without = groups.pop(None, "")
+        return "|".join(groups.values()) + (f" -{without}" if without else "")
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        return self.pipeline.rows(sql)
+
+
+@pytest.fixture(scope="session")
+def histories(new_pipeline: Callable[[], Pipeline]) -> Callable[..., Histories]:
+    """`histories({"customer": [step, …]}, as_of=…, config=…)`: land, load and build."""
+
+    def _histories(
+        cases: Mapping[str, Sequence[Sequence[Any]]], *, as_of: str | None = None, config: str = "{}"
+    ) -> Histories:
+        built = Histories(new_pipeline())
+        built.land(cases)
+        built.pipeline.build(as_of=as_of, config=parse_config(config, source="journey.yml"))
+        return built
+
+    return _histories
