@@ -83,11 +83,16 @@ def _find_copies(con: duckdb.DuckDBPyConnection) -> None:
 
 
 def _latest_inbound(con: duckdb.DuckDBPyConnection, eligible: str) -> datetime | None:
+    # A rejected record has landed too: its `received_at` in the quarantine is when it did.
     row = con.execute(f"""
         select max(occurred_at) from deduplicated_events
         where direction = 'inbound' and {eligible}
             and event_type not in ('identity_linked', 'identity_unlinked')
-            and occurred_at <= (select max(landed_at) from bronze_touchpoints)""").fetchone()
+            and occurred_at <= (
+                select max(landed_at) from (
+                    select landed_at from bronze_touchpoints union all select received_at from quarantine
+                )
+            )""").fetchone()
     return row[0].replace(tzinfo=UTC) if row and row[0] else None
 
 

@@ -59,6 +59,8 @@ def build(
     Without `data_as_of` it is derived from the data, but never lies before `not_before` (the last build's).
     """
     uuid5.create_macro(con)
+    data_as_of = _to_utc(data_as_of) if data_as_of else None
+    not_before = _to_utc(not_before) if not_before else None
     as_of = _timed(
         "kept_events",
         lambda: kept_events.build(con, config=config, data_as_of=data_as_of, not_before=not_before),
@@ -80,6 +82,11 @@ def build(
     for name, step in steps:
         _timed(name, step)
     return as_of
+
+
+def _to_utc(instant: datetime) -> datetime:
+    """The instant in UTC; one without a zone is UTC."""
+    return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
 
 
 def _timed(name: str, step: Callable[[], Result]) -> Result:
