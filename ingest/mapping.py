@@ -17,7 +17,7 @@ from sqlglot import exp
 
 from schemas.config import Lines, Name, is_time_zone
 from schemas.errors import ConfigurationError
-from schemas.expressions import AGGREGATE_FUNCTIONS, SCALAR_FUNCTIONS, check_expression, function_names, is_operator
+from schemas.expressions import AGGREGATE_FUNCTIONS, MAPPING_FUNCTIONS, check_expression, refused_function
 from schemas.identifiers import IDENTIFIER_TYPES
 
 INPUT = "input"
@@ -98,7 +98,7 @@ class Mapping:
 
     def place(self, index: int, *keys: str) -> str:
         """`file:line (touchpoints[i].key)` of a key of an entry."""
-        return f"{self.lines.at('touchpoints', index, *keys)} (touchpoints[{index}].{'.'.join(keys)})"
+        return f"{self.lines.at('touchpoints', index, *keys)} ({'.'.join((f'touchpoints[{index}]', *keys))})"
 
     def table_paths(self) -> dict[str, Path]:
         """The further tables the mapping names, relative to its own folder."""
@@ -107,7 +107,7 @@ class Mapping:
     def check_entry(self, index: int, columns: Collection[str]) -> dict[tuple[str, ...], str]:
         """The entry's expressions in normal form, checked against the columns of its rows."""
         return {
-            place: check_expression(sql, columns=columns, where=self.place(index, *place))
+            place: check_expression(sql, columns=columns, where=self.place(index, *place), functions=MAPPING_FUNCTIONS)
             for place, sql in self.content.touchpoints[index].expressions().items()
         }
 
@@ -144,7 +144,9 @@ def parse_mapping(text: str, path: Path) -> Mapping:
     try:
         content = MappingFile.model_validate(document)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        errors = error.errors(include_url=False)
+        # a misspelt key says more than the required one that it leaves missing
+        first = next((item for item in errors if item["type"] == "extra_forbidden"), errors[0])
         raise ConfigurationError(
             f"{'.'.join(map(str, first['loc'])) or 'file'}: {first['msg']}",
             where=lines.at(*first["loc"]),
@@ -172,6 +174,7 @@ _REFUSED: tuple[type[exp.Expression], ...] = (
     exp.DML,
     exp.Lambda,
     exp.Into,
+    exp.TableSample,
 )
 
 
@@ -187,7 +190,7 @@ def check_select(sql: str, *, tables: Collection[str], where: str) -> str:
         raise ConfigurationError("exactly one SELECT is expected", where=where, value=sql, remedy="Remove the rest")
     query = statements[0]
     known = {name.lower() for name in tables} | {cte.alias_or_name.lower() for cte in query.find_all(exp.CTE)}
-    allowed = SCALAR_FUNCTIONS | AGGREGATE_FUNCTIONS
+    allowed = MAPPING_FUNCTIONS | AGGREGATE_FUNCTIONS
     for node in query.walk():
         if isinstance(node, _REFUSED):
             raise ConfigurationError(
@@ -201,9 +204,9 @@ def check_select(sql: str, *, tables: Collection[str], where: str) -> str:
                     value=sql,
                     remedy=f"Loaded tables: {', '.join(sorted(known))}; add others under `tables`",
                 )
-        elif isinstance(node, exp.Func) and not is_operator(node) and not function_names(node) & allowed:
+        elif (name := refused_function(node, allowed)) is not None:
             raise ConfigurationError(
-                f"function {sorted(function_names(node))[0]!r} is not allowed",
+                f"function {name!r} is not allowed",
                 where=where,
                 value=sql,
                 remedy="Only deterministic functions on the allow-list may be used; docs/mappings.md lists them",

@@ -84,8 +84,12 @@ def _start_of_day(value: Any) -> Any:
     return datetime(value.year, value.month, value.day, tzinfo=UTC) if isinstance(value, date) else value
 
 
+def _in_utc(value: datetime) -> datetime:
+    return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)  # a quoted time may come without zone
+
+
 Duration = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_positive)]
-Instant = Annotated[datetime, BeforeValidator(_start_of_day)]
+Instant = Annotated[datetime, BeforeValidator(_start_of_day), AfterValidator(_in_utc)]
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 

@@ -47,6 +47,10 @@ EARLIEST_OCCURRED_AT = datetime(1990, 1, 1, tzinfo=UTC)
 
 TIMESTAMP_PATTERN = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)"
 _TIMESTAMP = re.compile(TIMESTAMP_PATTERN, re.ASCII)
+AMOUNT_PATTERN = r"[+-]?(\d+\.?\d*|\.\d+)"
+_AMOUNT = re.compile(AMOUNT_PATTERN, re.ASCII)
+_EXACT_AMOUNT = 1e13  # from here on a double has no room for two more decimals
+_NUL_ESCAPE = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
 def _timestamp_text(value: Any) -> Any:
@@ -62,6 +66,22 @@ def _to_utc(value: datetime) -> datetime:
         return value.astimezone(UTC)
     except OverflowError:
         raise ValueError("lies outside the years 1 to 9999") from None
+
+
+def _amount(value: Any) -> Any:
+    if isinstance(value, str) and _AMOUNT.fullmatch(value):
+        return Decimal(value)
+    if isinstance(value, float) and abs(value) >= _EXACT_AMOUNT:
+        raise ValueError("is too large for a JSON number to hold its cents; send it as text")
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        raise ValueError("must be a decimal amount, a number or text like 12.50")
+    return Decimal(str(value))
+
+
+def _integer(value: Any) -> Any:
+    if type(value) is not int:  # Literal compares by value, and True == 1.0 == 1
+        raise ValueError("must be an integer")
+    return value
 
 
 def _to_text(value: datetime) -> str:
@@ -82,6 +102,8 @@ Currency = Annotated[str, StringConstraints(strict=True, pattern=r"^[A-Z]{3}$")]
 Money = Annotated[
     Decimal,
     Field(strict=True, ge=0, max_digits=18, decimal_places=2, allow_inf_nan=False),
+    BeforeValidator(_amount),
+    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": f"^{AMOUNT_PATTERN}$"}]}),
     PlainSerializer(lambda amount: f"{amount:f}", return_type=str, when_used="json"),
 ]
 
@@ -107,6 +129,7 @@ _Hmac = Annotated[
     str,
     StringConstraints(strict=True, min_length=1, max_length=MAX_IDENTIFIER_LENGTH),
     AfterValidator(_hmac),
+    WithJsonSchema({"type": "string", "pattern": f"^{HMAC_PATTERN.pattern}$"}),
 ]
 
 
@@ -114,9 +137,10 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-_OneOrMore = BeforeValidator(_as_list, json_schema_input_type=str | list[str] | None)
-Plain = Annotated[list[_Plain], Field(max_length=MAX_IDENTIFIERS_PER_TYPE), _OneOrMore]
-Hmac = Annotated[list[_Hmac], Field(max_length=MAX_IDENTIFIERS_PER_TYPE), _OneOrMore]
+_PlainList = Annotated[list[_Plain], Field(max_length=MAX_IDENTIFIERS_PER_TYPE)]
+_HmacList = Annotated[list[_Hmac], Field(max_length=MAX_IDENTIFIERS_PER_TYPE)]
+Plain = Annotated[_PlainList, BeforeValidator(_as_list, json_schema_input_type=_Plain | _PlainList)]
+Hmac = Annotated[_HmacList, BeforeValidator(_as_list, json_schema_input_type=_Hmac | _HmacList)]
 
 
 class Model(BaseModel):
@@ -225,7 +249,7 @@ class EventBase(Model):
     topic_channels: ClassVar[tuple[str, ...]] = ()
 
     event_id: Annotated[UUID, Field(strict=False)] = Field(description="Unique id; the deduplication key")
-    schema_version: Literal[1] = Field(description="Version of this contract")
+    schema_version: Annotated[Literal[1], BeforeValidator(_integer)] = Field(description="Version of this contract")
     channel: str = Field(description="web, email, store or support")
     event_type: str = Field(description="What happened, object and past-tense verb")
     event_name: Text | None = Field(None, description="Name of a custom event")
@@ -395,9 +419,21 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
+def _finite(number: str) -> float:
+    value = float(number)
+    if value in (float("inf"), float("-inf")):
+        raise ValueError("number out of range")
+    return value
+
+
 def _excerpt(value: object) -> str:
+    """200 characters of a value that any store takes: no NUL, no half of a surrogate pair."""
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    elif isinstance(value, Decimal):
+        value = str(value)
     text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
-    return text.replace("\x00", "\\u0000")[:200]
+    return text[:200].replace("\x00", "\\u0000").encode("utf-8", "backslashreplace").decode()[:200]
 
 
 def _check_json(raw: bytes) -> Rejection | None:
@@ -407,17 +443,19 @@ def _check_json(raw: bytes) -> Rejection | None:
     except UnicodeDecodeError as error:
         return Rejection(f"invalid UTF-8 at byte {error.start}", None, repr(raw[max(0, error.start - 20) :][:60]))
     try:
-        document = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant, parse_int=str)
+        document = json.loads(
+            text, object_pairs_hook=_object, parse_constant=_no_constant, parse_float=_finite, parse_int=str
+        )
     except RecursionError:
         return Rejection("JSON nested too deeply", None, _excerpt(text))
     except ValueError as error:
         return Rejection(f"invalid JSON: {error}", None, _excerpt(text))
     if not isinstance(document, _Object):
         return Rejection("a record must be one JSON object", None, _excerpt(text))
-    for part in (document, document.get("identifiers"), document.get("properties")):
+    for part in (document, *(document.get(name) for name in ("identifiers", "consent", "properties"))):
         if isinstance(part, _Object) and part.double_key is not None:
-            return Rejection("a key stands twice in one object", part.double_key[:200], None)
-    if "\\u0000" in text and "\x00" in json.dumps(document, ensure_ascii=False).replace("\\u0000", "\x00"):
+            return Rejection("a key stands twice in one object", _excerpt(part.double_key), None)
+    if _NUL_ESCAPE.search(text):
         return Rejection("NUL character in a string", None, _excerpt(text))
     return None
 
@@ -446,13 +484,13 @@ def parse_event(raw: bytes | None, *, earliest: datetime = EARLIEST_OCCURRED_AT)
 def explain(error: ValidationError) -> Rejection:
     """pydantic's first finding in our words: rule, field, value."""
     first = error.errors(include_url=False)[0]
-    location = [str(part) for part in first["loc"] if part not in EVENT_TYPES]
+    location = [str(part) for part in first["loc"][1:]]  # the first is the tag of the union
     if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
         value = first["input"].get("event_type") if isinstance(first["input"], dict) else first["input"]
         reason = "unknown event_type" if first["type"] == "union_tag_invalid" else "event_type is missing"
         return Rejection(reason, "event_type", _excerpt(value))
-    reason = first["msg"].removeprefix("Value error, ")
-    return Rejection(reason, ".".join(location) or None, _excerpt(first["input"]))
+    reason = first["msg"].removeprefix("Value error, ").replace("Invalid JSON", "invalid JSON")
+    return Rejection(reason, _excerpt(".".join(location)) or None, _excerpt(first["input"]))
 
 
 def record_key(event: EventBase) -> bytes | None:

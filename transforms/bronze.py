@@ -26,7 +26,7 @@ import pyarrow as pa
 from schemas.contracts import ENVELOPE_FIELDS, PROPERTY_FIELDS
 from schemas.events import EventBase, Rejection, parse_event
 from schemas.landing import Segment, live_segments
-from transforms.event_sql import LEAVES, OBJECTS, instant, quoted, typed_value, validity
+from transforms.event_sql import instant, leaves_sql, quoted, typed_value, validity
 
 logger = logging.getLogger(__name__)
 
@@ -190,7 +190,7 @@ def _stage(records: str, verdict: str, tolerance: timedelta, *, target: str) -> 
     envelope = {name: typed_value(field, f"e.{name}") for name, field in ENVELOPE_FIELDS.items()}
     text = ",\n    ".join(f"{envelope[name]} as {name}" for name in _TEXT_COLUMNS)
     properties = ",\n    ".join(
-        f"{typed_value(field, f'e.properties.{name}')} as {name}" for name, field in PROPERTY_FIELDS.items()
+        f"{typed_value(field, f'p.{name}')} as {name}" for name, field in PROPERTY_FIELDS.items()
     )
     outbound = ", ".join(quoted(f'"{event_type}"') for event_type in OUTBOUND_EVENT_TYPES)
     skew = f"occurred_at > received_at + interval {int(tolerance.total_seconds() * 1e6)} microseconds"
@@ -200,10 +200,7 @@ with texts as (
     select _cluster, _topic, _partition, _offset, landed_at, value, payload, try(decode(value)) as text
     from {records}
 ),
-leaves as (
-    select *, try(from_json(text, {quoted(LEAVES)})) as e, try(from_json(text, {quoted(OBJECTS)})) as o
-    from texts
-),
+leaves as ({leaves_sql("texts")}),
 typed as (
     select
     _cluster, _topic, _partition, _offset, landed_at::timestamp as landed_at, hash(payload) as payload_hash,
@@ -213,14 +210,14 @@ typed as (
     {instant("e.received_at")} as received_at,
     case
         when e.event_type in ({outbound}) then 'outbound'
-        when e.event_type = '"ticket_replied"' and e.properties.author = '"agent"' then 'outbound'
-        when e.event_type = '"email_opened"' and e.properties.is_machine_open = 'true' then 'outbound'
+        when e.event_type = '"ticket_replied"' and p.author = '"agent"' then 'outbound'
+        when e.event_type = '"email_opened"' and p.is_machine_open = 'true' then 'outbound'
         else 'inbound'
     end as direction,
     not coalesce(contains(e.consent, '"analytics":false'), false) as is_analytics_allowed,
-    o.identifiers as identifiers,
+    e.identifiers as identifiers,
     {properties},
-    o.properties as properties,
+    coalesce(e.properties, '{{}}') as properties,
     {verdict} as is_valid,
     payload
     from leaves

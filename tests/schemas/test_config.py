@@ -73,7 +73,7 @@ def test_a_mistake_names_file_line_value_and_remedy(text: str, message: str) -> 
     ("rule", "message"),
     [
         ("event_typo = 'x'", "unknown column 'event_typo'.*Known columns"),
-        ("random() > 0.5", "function 'rand' is not allowed"),
+        ("random() > 0.5", "function 'random' is not allowed"),
         ("now() > occurred_at", "function 'now' is not allowed"),
         ("current_date > occurred_at", "is not allowed"),
         ("event_type in (select 1)", "subquery is not allowed|select is not allowed"),
