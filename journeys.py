@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from schemas.errors import JourneysError, UsageError
 from schemas.settings import Settings, load_settings
@@ -103,6 +101,7 @@ def produce(
     as_json: JsonOption = False,
 ) -> None:
     """Send a synthetic omnichannel scenario: seeded touchpoints of four channels, faults included."""
+    from ingest.progress import show_progress
     from ingest.scenario.run import produce as run_produce
 
     settings: Settings = context.obj
@@ -118,6 +117,7 @@ def produce(
         days=days,
         customers=customers,
         truth_path=truth,
+        progress=show_progress,
     )
     _print(vars(report), as_json=as_json, lines=[f"sent {report.record_count:,} records to {to or settings.source}"])
 
@@ -133,6 +133,7 @@ def replay(
     as_json: JsonOption = False,
 ) -> None:
     """Send any CSV, Parquet or NDJSON file as touchpoints, by a mapping."""
+    from ingest.progress import show_progress
     from ingest.replay import replay as run_replay
 
     settings: Settings = context.obj
@@ -142,7 +143,7 @@ def replay(
         if not equals:
             raise UsageError("--table needs NAME=FILE", value=entry, remedy="For example --table stores=stores.csv")
         tables[name] = Path(path)
-    report = run_replay(files, mapping, to or settings.source, settings=settings, tables=tables)
+    report = run_replay(files, mapping, to or settings.source, settings=settings, tables=tables, progress=show_progress)
     _print(report.as_json(), as_json=as_json, lines=report.lines())
     if report.rejected_count and not allow_rejects:
         raise typer.Exit(1)
@@ -248,13 +249,15 @@ def night(
 ) -> None:
     """One whole night without Airflow: land, silver, gold, publish."""
     from dags import steps
+    from ingest.landing import land as run_land
     from schemas.topics import SOURCE_TOPICS
     from warehouse.night import new_run_id
 
     settings: Settings = context.obj
     run_id = run_id or new_run_id(datetime.now(UTC))
     source = source or settings.source
-    landed = [steps.land(topic, source, settings) for topic in SOURCE_TOPICS]
+    # In one call: a topic that cannot be landed stops the night after all the others were.
+    landed = [vars(part) for part in run_land(source, settings=settings, topics=SOURCE_TOPICS)]
     results = [
         steps.silver(settings, run_id=run_id, source=source, data_as_of=_instant(as_of), full=full),
         steps.gold(settings, run_id=run_id),
@@ -301,8 +304,9 @@ def status(context: typer.Context, as_json: JsonOption = False) -> None:
         typer.echo(json.dumps(answer, default=str))
         return
     _print_table("Landed", answer["landed"], ("topic", "partition", "landed_to", "file_count"))
+    typer.echo()
     _print_table("Steps", answer["steps"], ("step", "run_id", "data_as_of", "finished_at", "seconds"))
-    typer.echo(f"published: {answer['published'] or 'nothing yet; run `journeys night` or `make demo`'}")
+    typer.echo(f"\npublished: {answer['published'] or 'nothing yet; run `journeys night` or `make demo`'}")
 
 
 @app.command(name="replay-rejected")
@@ -348,21 +352,21 @@ def commands_page() -> str:
 
 
 def _print_table(title: str, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
-    table = Table(title=title, title_justify="left")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*("" if row[column] is None else str(row[column]) for column in columns))
-    Console().print(table)
+    from warehouse.query import print_table
+
+    print_table(columns, [[row[column] for column in columns] for row in rows], sys.stdout, title=title)
 
 
 def main() -> None:
     """Run the command line; our errors become one clear line and an exit code."""
     try:
-        app()
+        app(prog_name="journeys")
     except JourneysError as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:  # a full disk, a folder that is not ours
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

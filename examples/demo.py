@@ -5,15 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from rich.progress import Progress
-
 from examples.local_transport import PROJECT_DIR, load_script, open_transport
-from ingest.scenario.people import Record
+from ingest.progress import show_progress
 from ingest.scenario.run import ProduceReport, produce
 from schemas.errors import JourneysError
 from schemas.settings import load_settings
@@ -46,19 +43,9 @@ TABLES = {
 }
 
 
-def _with_progress(records: Iterator[Record], total: int) -> Iterator[Record]:
-    with Progress(disable=not sys.stdout.isatty()) as progress:
-        task = progress.add_task("           sending", total=total)
-        for number, record in enumerate(records):
-            if number % 1000 == 0:
-                progress.update(task, completed=number)
-            yield record
-        progress.update(task, completed=total)
-
-
 def _send(url: str, home: Path) -> ProduceReport:
     started = time.monotonic()
-    report = produce(url, settings=load_settings(home=home), truth_path=home / "truth.json", progress=_with_progress)
+    report = produce(url, settings=load_settings(home=home), truth_path=home / "truth.json", progress=show_progress)
     print(
         f"Sent       {report.record_count:,} records of 40 days: {report.event_count:,} events, {report.copy_count:,} "
         f"copies, {report.malformed_count} malformed ({time.monotonic() - started:.0f} s)",

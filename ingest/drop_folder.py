@@ -1,8 +1,9 @@
 """The drop folder: history imports, and machines without a broker.
 
 `<folder>/<topic>/<file>`: each NDJSON or Parquet file is a log of its own. `_topic` is the file's path in the folder,
-`_partition` is 0 and `_offset` the line (or row) from 0. A file may grow at its end; one that shrank or vanished from
-under its landed lines is a loud error. Hidden files, `*.tmp` and dead letters are never read.
+`_partition` is 0 and `_offset` the line (or row) from 0. A file may grow at its end, and may go once it was landed;
+one that shrank or holds something else where its landed lines were is a loud error. Hidden files, `*.tmp` and dead
+letters are never read.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -31,6 +32,8 @@ BATCH_LINES = 20_000
 QUIET_SECONDS = 60.0
 """A last line without its line break is taken as whole when the file has not changed for this long."""
 FOLLOW_SECONDS = 1.0
+Batch = tuple[list[bytes | None], int, bool]
+"""Values, the position after them, and whether the last line still lacks its line break."""
 SUFFIXES = (".ndjson", ".jsonl", ".parquet")
 
 
@@ -84,33 +87,57 @@ class FolderLanding:
             )
             read = _parquet_rows(path, start) if path.suffix == ".parquet" else _lines(path, position)
             offset = start
-            for values, end_position in _guarded(path, read):
+            for values, end_position, is_open in _guarded(path, read):
                 batch = _batch(values, offset)
                 offset += len(values)
-                writer.add(log, batch, through=offset - 1, notes={"position": str(end_position)})
+                notes = {"position": str(end_position), "last_line": "open" if is_open else "closed"}
+                writer.add(log, batch, through=offset - 1, notes=notes)
             writer.flush()
         return writer.ranges
 
     def _continue_at(self, log: Log, path: Path) -> tuple[int, int]:
-        """First line to read and its byte position. Raises LandingError when the file holds less than was landed."""
+        """First line to read and its byte position. Raises LandingError when it is not the file that was landed."""
         newest = newest_segments(self._settings.landing_dir, log.cluster, log.topic).get(0)
         if newest is None:
             return 0, 0
-        position = int(read_notes(self._settings.landing_dir, newest).get("position", "0"))
-        size = pq.read_metadata(path).num_rows if path.suffix == ".parquet" else path.stat().st_size
-        if size < position:
+        notes = read_notes(self._settings.landing_dir, newest)
+        position, is_open = int(notes.get("position", "0")), notes.get("last_line") == "open"
+        last = pq.read_table(newest.path(self._settings.landing_dir), columns=["value"])["value"][-1].as_py()
+        with _readable(path):
+            if path.suffix == ".parquet":
+                size, unit = pq.read_metadata(path).num_rows, "rows"
+                is_same = size < position or next(_parquet_rows(path, position - 1))[0][0] == last
+            else:
+                size, unit = path.stat().st_size, "bytes"
+                is_same, position = _continues(path, position, last, is_open=is_open)
+        if size < position or not is_same:
             raise LandingError(
-                f"the file was landed up to line {newest.end} but holds less now: it was replaced or cut",
+                f"the file was landed up to line {newest.end} but holds less or something else there now: it was "
+                "replaced or cut",
                 where=str(path),
-                value=f"{size}, landed to {position} ({'rows' if path.suffix == '.parquet' else 'bytes'})",
+                value=f"{size}, landed to {position} ({unit})",
                 remedy="Give the new content a new file name and restore the old file (or remove it)",
             )
         return newest.end + 1, position
 
 
-def _guarded(path: Path, read: Iterator[tuple[list[bytes | None], int]]) -> Iterator[tuple[list[bytes | None], int]]:
+def _continues(path: Path, position: int, last: bytes, *, is_open: bool) -> tuple[bool, int]:
+    """Whether the line that ends before a byte position is the one landed last; and where the next one begins."""
+    with path.open("rb") as stream:
+        stream.seek(max(0, position - len(last) - 2))
+        before = stream.read(position - stream.tell())
+        after = stream.read(2)
+    if not is_open:
+        return before.endswith((last + b"\n", last + b"\r\n")), position
+    # the last line had no line break yet when it was taken as whole: now it may have one, but no more text
+    breaks = next((mark for mark in (b"\r\n", b"\n") if after.startswith(mark)), b"")
+    return before.removesuffix(b"\r").endswith(last) and (not after or bool(breaks)), position + len(breaks)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
     try:
-        yield from read
+        yield
     except (OSError, pa.ArrowException, duckdb.Error) as error:
         raise LandingError(
             f"the file cannot be read: {str(error).splitlines()[0]}",
@@ -119,36 +146,53 @@ def _guarded(path: Path, read: Iterator[tuple[list[bytes | None], int]]) -> Iter
         ) from error
 
 
-def _lines(path: Path, position: int) -> Iterator[tuple[list[bytes | None], int]]:
+def _guarded(path: Path, read: Iterator[Batch]) -> Iterator[Batch]:
+    with _readable(path):
+        yield from read
+
+
+def _lines(path: Path, position: int) -> Iterator[Batch]:
     """Batches of whole lines from a byte position, each with the position after it."""
     with path.open("rb") as stream:
         stream.seek(position)
         values: list[bytes | None] = []
+        whole = b""
         for line in stream:
             if not line.endswith(b"\n") and time.time() - path.stat().st_mtime < QUIET_SECONDS:
                 break  # somebody is still writing it
+            whole = line
             position += len(line)
-            values.append(line.rstrip(b"\r\n"))
+            values.append(line.removesuffix(b"\n").removesuffix(b"\r"))
             if len(values) >= BATCH_LINES:
-                yield values, position
+                yield values, position, not line.endswith(b"\n")
                 values = []
         if values:
-            yield values, position
+            yield values, position, not whole.endswith(b"\n")
 
 
-def _parquet_rows(path: Path, start: int) -> Iterator[tuple[list[bytes | None], int]]:
-    """Batches of rows as JSON text from a row number, each with the row number after it."""
+def _parquet_rows(path: Path, start: int) -> Iterator[Batch]:
+    """Batches of rows as JSON text from a row number, each with the row number after it.
+
+    Timestamp columns become the contract's RFC 3339; those without a zone are UTC.
+    """
     with duckdb.connect() as con:
         con.execute("set TimeZone = 'UTC'; set threads = 1")
+        described = con.execute("describe from read_parquet(?)", [str(path)]).fetchall()
+        stamps = ['"' + name.replace('"', '""') + '"' for name, kind, *_ in described if kind.startswith("TIMESTAMP")]
+        texts = ", ".join(
+            f"strftime({name}::timestamptz::timestamp, '%Y-%m-%dT%H:%M:%S.%fZ') as {name}" for name in stamps
+        )
+        replaced = f"replace ({texts})" if texts else ""
         rows = con.execute(
-            "select to_json(row)::varchar from read_parquet(?, file_row_number = false) as row", [str(path)]
+            f"select to_json(whole_row)::varchar from (select * {replaced} from read_parquet(?)) as whole_row",
+            [str(path)],
         )
         number = 0
         while batch := rows.fetchmany(BATCH_LINES):
             values = [text.encode() for (text,) in batch[max(0, start - number) :]]
             number += len(batch)
             if values:
-                yield list(values), number
+                yield list(values), number, False
 
 
 def _batch(values: list[bytes | None], offset: int) -> pa.RecordBatch:

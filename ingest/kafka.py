@@ -12,11 +12,14 @@ from typing import Any
 from kafka import KafkaAdminClient
 from kafka import errors as kafka_errors
 
+from ingest import kafka_fixes
 from ingest.sources import KafkaSource
 from schemas.errors import BrokerError, ConfigurationError
 from schemas.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+kafka_fixes.apply()
 
 MAX_MESSAGE_BYTES = 8 * 2**20
 """Largest record our topics take: far above any touchpoint, so that an absurd one is landed and quarantined."""

@@ -5,15 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka import errors as kafka_errors
 from kafka.structs import OffsetAndMetadata
@@ -27,7 +25,8 @@ from ingest.kafka import (
     describe_topics,
     open_admin,
 )
-from ingest.segments import BATCH_SCHEMA, LandedRange, Log, SegmentWriter, exclusive, newest_segments, read_notes
+from ingest.kafka_records import record_batch
+from ingest.segments import LandedRange, Log, SegmentWriter, exclusive, newest_segments, read_notes
 from ingest.sources import KafkaSource
 from schemas.errors import BrokerError, LandingError
 from schemas.landing import partition_dir
@@ -40,8 +39,6 @@ POLL_RECORDS = 10_000
 POLL_SECONDS = 0.25
 FOLLOW_CLOSE_SECONDS = 5.0
 FOLLOW_LOOK_SECONDS = 10.0
-_LATEST_STAMP_MS = 253_402_300_799_999  # 9999-12-31: what is later is a broken clock and would break readers
-_HEADERS_TYPE = BATCH_SCHEMA.field("headers").type
 
 
 @dataclass(frozen=True)
@@ -63,6 +60,7 @@ class KafkaLanding:
         self._source, self._settings, self._topics = source, settings, topics
         self._accept_loss = accept_loss
         self._landing_dir: Path = settings.landing_dir
+        self._locked: set[str] = set()
         self.problems: list[LandingError] = []
 
     def run(self, *, follow: bool, stop: threading.Event) -> list[LandedRange]:
@@ -76,8 +74,7 @@ class KafkaLanding:
             admin = stack.enter_context(open_admin(source, settings))
             self._cluster = cluster_id(admin)
             infos = self._describe(admin)
-            for name in sorted(infos):
-                stack.enter_context(exclusive(self._landing_dir, self._cluster, name, settings.kafka_timeout_seconds))
+            self._lock(stack, infos, settings.kafka_timeout_seconds)
             consumer = stack.enter_context(self._consumer())
             writer = stack.enter_context(
                 SegmentWriter(
@@ -86,11 +83,11 @@ class KafkaLanding:
                     max_bytes=settings.landing_file_bytes,
                 )
             )
-            spans = self._plan(consumer, writer, infos, follow=follow)
-            if self.problems and follow:
-                return []
-            reading = _Reading(consumer, writer, spans, settings.kafka_timeout_seconds)
-            if follow:
+            spans = self._plan(consumer, writer, infos)
+            is_following = follow and not self.problems  # else the others land up to now, and the problem is raised
+            reading = _Reading(consumer, writer, settings)
+            reading.assign(_endless(spans) if is_following else _unread(spans))
+            if is_following:
                 self._follow(admin, stack, reading, stop)
             else:
                 reading.until_done(stop)
@@ -106,17 +103,22 @@ class KafkaLanding:
             if time.monotonic() - looked_at < FOLLOW_LOOK_SECONDS:
                 continue
             infos = self._describe(admin)  # also notices a broker that went away
-            known = {span.log.topic for span in reading.spans.values()}
-            for name in sorted(infos.keys() - known):
-                stack.enter_context(exclusive(self._landing_dir, self._cluster, name, 1))
-            wanted = {TopicPartition(info.name, p) for info in infos.values() for p in info.partitions}
-            if wanted - reading.spans.keys():
-                reading.writer.flush()
-                reading.assign(self._plan(reading.consumer, reading.writer, infos, follow=True))
-            if self.problems:
-                return
+            self._lock(stack, infos, 1)
+            found = {(info.name, p, info.topic_id) for info in infos.values() for p in info.partitions}
+            if found - {(span.log.topic, span.log.partition, span.topic_id) for span in reading.spans.values()}:
+                reading.close()
+                spans = self._plan(reading.consumer, reading.writer, infos)  # a recreated topic has another id
+                if self.problems:
+                    return
+                reading.assign(_endless(spans))
             self._commit(admin, reading.writer.ranges[committed:])
             looked_at, committed = time.monotonic(), len(reading.writer.ranges)
+        reading.close()
+
+    def _lock(self, stack: ExitStack, names: Iterable[str], timeout_seconds: float) -> None:
+        for name in sorted(set(names) - self._locked):
+            stack.enter_context(exclusive(self._landing_dir, self._cluster, name, timeout_seconds))
+            self._locked.add(name)
 
     def _describe(self, admin: KafkaAdminClient) -> dict[str, TopicInfo]:
         infos = describe_topics(admin, self._topics)
@@ -146,60 +148,71 @@ class KafkaLanding:
                 consumer.close(autocommit=False)
 
     def _plan(
-        self, consumer: KafkaConsumer, writer: SegmentWriter, infos: Mapping[str, TopicInfo], *, follow: bool
+        self, consumer: KafkaConsumer, writer: SegmentWriter, infos: Mapping[str, TopicInfo]
     ) -> dict[TopicPartition, Span]:
+        """What each partition holds from the next offset to land to its end of now; contradictions go to `problems`."""
         partitions = [TopicPartition(info.name, p) for info in infos.values() for p in info.partitions]
         if not partitions:
             return {}
-        timeout_ms = int(self._settings.kafka_timeout_seconds * 1000)
-        earliest = consumer.beginning_offsets(partitions, timeout_ms=timeout_ms)
-        latest = consumer.end_offsets(partitions, timeout_ms=timeout_ms)
+        earliest = self._offsets(consumer.beginning_offsets, partitions)
+        latest = self._offsets(consumer.end_offsets, partitions)
         spans: dict[TopicPartition, Span] = {}
         for info in infos.values():
             try:
-                for span in self._plan_topic(writer, info, earliest, latest):
-                    place = TopicPartition(span.log.topic, span.log.partition)
-                    if follow:
-                        spans[place] = Span(span.log, span.topic_id, span.start, None)
-                    elif span.stop is not None and span.start < span.stop:
-                        spans[place] = span
+                starts = self._starts(info, latest)
             except LandingError as problem:
                 self.problems.append(problem)
+                continue
+            for partition, landed_to in starts.items():
+                log, place = Log(self._cluster, info.name, partition), TopicPartition(info.name, partition)
+                start = earliest[place] if landed_to is None else landed_to
+                if earliest[place] > start:
+                    try:
+                        self._check_expired(writer, log, info, start, earliest[place])
+                    except LandingError as problem:
+                        self.problems.append(problem)
+                        continue
+                    start = earliest[place]
+                spans[place] = Span(log, info.topic_id, start, latest[place])
         return spans
 
-    def _plan_topic(
-        self,
-        writer: SegmentWriter,
-        info: TopicInfo,
-        earliest: Mapping[TopicPartition, int],
-        latest: Mapping[TopicPartition, int],
-    ) -> list[Span]:
-        """The spans of one topic; raises LandingError when what was landed does not fit what the broker has."""
+    def _offsets(
+        self, ask: Callable[..., dict[TopicPartition, int]], partitions: Sequence[TopicPartition]
+    ) -> dict[TopicPartition, int]:
+        """What kafka-python answers once it knows a leader for every partition: of a new one it learns with a delay."""
+        deadline = time.monotonic() + self._settings.kafka_timeout_seconds
+        while True:
+            try:
+                return ask(partitions, timeout_ms=int(self._settings.kafka_timeout_seconds * 1000))
+            except KeyError as unknown:  # it leaves out a partition without leader, then trips over that
+                if time.monotonic() > deadline:
+                    raise BrokerError(
+                        f"the partition has had no leader for {self._settings.kafka_timeout_seconds:g} s",
+                        where=f"{unknown.args[0]} of kafka://{self._source.address}",
+                        remedy="Check the brokers, then land again: nothing is lost",
+                    ) from None
+                time.sleep(POLL_SECONDS)
+
+    def _starts(self, info: TopicInfo, latest: Mapping[TopicPartition, int]) -> dict[int, int | None]:
+        """The offset after the last landed one of each partition (None: nothing landed). Raises LandingError when the
+        topic is not the one that was landed: then no partition of it may be read on.
+        """
         newest = newest_segments(self._landing_dir, self._cluster, info.name)
         for gone in sorted(newest.keys() - set(info.partitions)):
             raise self._recreated(Log(self._cluster, info.name, gone), newest[gone].end, "no such partition")
-        spans = []
-        for partition in info.partitions:
-            log, place = Log(self._cluster, info.name, partition), TopicPartition(info.name, partition)
-            start = earliest[place]
-            if partition in newest:
-                landed = newest[partition].end
-                start = landed + 1
-                landed_id = read_notes(self._landing_dir, newest[partition]).get("topic_id")
-                if landed_id and info.topic_id and landed_id != info.topic_id:
-                    raise self._recreated(log, landed, f"topic id {info.topic_id}, landed from {landed_id}")
-                if latest[place] < start:
-                    raise self._recreated(log, landed, f"end offset {latest[place]}")
-                if earliest[place] > start:
-                    self._check_expired(writer, log, info, start, earliest[place])
-                    start = earliest[place]
-            spans.append(Span(log, info.topic_id, start, latest[place]))
-        return spans
+        for partition, segment in sorted(newest.items()):
+            log, end = Log(self._cluster, info.name, partition), latest[TopicPartition(info.name, partition)]
+            landed_id = read_notes(self._landing_dir, segment).get("topic_id")
+            if landed_id and info.topic_id and landed_id != info.topic_id:
+                raise self._recreated(log, segment.end, f"topic id {info.topic_id}, landed from {landed_id}")
+            if end <= segment.end:
+                raise self._recreated(log, segment.end, f"end offset {end}")
+        return {partition: newest[partition].end + 1 if partition in newest else None for partition in info.partitions}
 
     def _check_expired(self, writer: SegmentWriter, log: Log, info: TopicInfo, start: int, earliest: int) -> None:
         if self._accept_loss:
             logger.warning("%s: offsets %d to %d expired and are recorded as lost", log, start, earliest - 1)
-            writer.mark_lost(log, start, earliest - 1, _notes(info.topic_id))
+            writer.mark_empty(log, start, earliest - 1, _notes(info.topic_id))
             return
         raise LandingError(
             f"offsets {start} to {earliest - 1} expired before they were landed",
@@ -236,21 +249,16 @@ class KafkaLanding:
 class _Reading:
     """The poll loop over a set of spans."""
 
-    def __init__(
-        self,
-        consumer: KafkaConsumer,
-        writer: SegmentWriter,
-        spans: dict[TopicPartition, Span],
-        timeout_seconds: float,
-    ) -> None:
+    def __init__(self, consumer: KafkaConsumer, writer: SegmentWriter, settings: Settings) -> None:
         self.consumer, self.writer = consumer, writer
-        self._timeout_seconds = timeout_seconds
-        self.assign(spans)
+        self._timeout_seconds = settings.kafka_timeout_seconds
+        self._poll_records = min(POLL_RECORDS, settings.landing_file_records)  # no file outgrows its limit
 
     def assign(self, spans: dict[TopicPartition, Span]) -> None:
         """Read exactly these spans, each from its start."""
         self.spans = spans
         self._open = dict(spans)
+        self._read_to = {place: span.start for place, span in spans.items()}
         self.consumer.assign(list(spans))
         for place, span in spans.items():
             self.consumer.seek(place, span.start)
@@ -283,7 +291,7 @@ class _Reading:
             time.sleep(POLL_SECONDS)
             return False
         try:
-            polled = self.consumer.poll(timeout_ms=int(POLL_SECONDS * 1000), max_records=POLL_RECORDS)
+            polled = self.consumer.poll(timeout_ms=int(POLL_SECONDS * 1000), max_records=self._poll_records)
         except (kafka_errors.OffsetOutOfRangeError, kafka_errors.LogTruncationError) as error:
             raise LandingError(
                 "the broker no longer has the next offset to read",
@@ -301,6 +309,7 @@ class _Reading:
             if records:
                 batch = record_batch(records, landed_at)
                 self.writer.add(span.log, batch, through=records[-1].offset, notes=_notes(span.topic_id))
+                self._read_to[place] = records[-1].offset + 1
             if span.stop is not None and (not records or records[-1].offset >= span.stop - 1):
                 self._finish(place)
         return bool(polled)
@@ -308,39 +317,30 @@ class _Reading:
     def _finish(self, place: TopicPartition) -> None:
         span = self._open.pop(place)
         self.consumer.pause(place)
-        self.writer.close_file(span.log, through=None if span.stop is None else span.stop - 1)
+        if span.stop is not None:
+            self._close_file(place, span, span.stop)
+
+    def close(self) -> None:
+        """Close every file at the position reached (following mode)."""
+        for place, span in self._open.items():
+            position = self.consumer.position(place, timeout_ms=1000)
+            self._close_file(place, span, max(position or 0, self._read_to[place]))
+        self.writer.flush()
+
+    def _close_file(self, place: TopicPartition, span: Span, stop: int) -> None:
+        # offsets that hold no record (markers, aborted transactions) count as read: once they expire nothing is lost
+        is_extended = self.writer.close_file(span.log, through=stop - 1)
+        if not is_extended and self._read_to[place] < stop:
+            self.writer.mark_empty(span.log, self._read_to[place], stop - 1, _notes(span.topic_id))
+        self._read_to[place] = stop
 
 
-def record_batch(records: Sequence[Any], landed_at: datetime) -> pa.RecordBatch:
-    """kafka-python records of one partition as one Arrow batch (BATCH_SCHEMA), column by column."""
-    # a ConsumerRecord is a tuple: transposing all of it costs less than reading five attributes of each
-    columns = list(zip(*records, strict=True))
-    offsets, stamps, keys, values, headers = columns[3], columns[4], columns[6], columns[7], columns[8]
-    milliseconds = np.array(stamps, dtype=np.int64)
-    absent = (milliseconds < 0) | (milliseconds > _LATEST_STAMP_MS)
-    kafka_at = pa.array(np.where(absent, 0, milliseconds) * 1000, type=pa.int64(), mask=absent)
-    return pa.RecordBatch.from_arrays(
-        [
-            pa.array(np.array(offsets, dtype=np.int64)),
-            kafka_at.cast(BATCH_SCHEMA.field("kafka_at").type),
-            pa.array(keys, type=pa.binary()),
-            pa.array(values, type=pa.binary()),
-            _header_array(headers),
-            pa.repeat(pa.scalar(landed_at, BATCH_SCHEMA.field("landed_at").type), len(records)),
-        ],
-        schema=BATCH_SCHEMA,
-    )
+def _endless(spans: Mapping[TopicPartition, Span]) -> dict[TopicPartition, Span]:
+    return {place: replace(span, stop=None) for place, span in spans.items()}
 
 
-def _header_array(headers: Sequence[Sequence[tuple[str, bytes | None]]]) -> pa.Array:
-    counts = np.fromiter(map(len, headers), dtype=np.int32, count=len(headers))
-    bounds = np.concatenate([np.zeros(1, np.int32), np.cumsum(counts, dtype=np.int32)])
-    flat = [pair for pairs in headers for pair in pairs] if bounds[-1] else []
-    pairs = pa.StructArray.from_arrays(
-        [pa.array([key for key, _ in flat], pa.string()), pa.array([value for _, value in flat], pa.binary())],
-        fields=list(_HEADERS_TYPE.value_type),
-    )
-    return pa.ListArray.from_arrays(pa.array(bounds), pairs, type=_HEADERS_TYPE)
+def _unread(spans: Mapping[TopicPartition, Span]) -> dict[TopicPartition, Span]:
+    return {place: span for place, span in spans.items() if span.stop is None or span.start < span.stop}
 
 
 def _notes(topic_id: str | None) -> dict[str, str]:

@@ -6,6 +6,7 @@ configuration locked, deterministic functions only, limits on memory and time. T
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ import duckdb
 
 from ingest.mapping import INPUT, TEXT_FIELDS, load_mapping
 from ingest.mapping import Mapping as MappingOfRows
+from ingest.progress import Tracker, no_progress
 from ingest.writer import Writer
 from schemas import uuid5 as uuid5_macro
 from schemas.contracts import PROPERTY_FIELDS
@@ -31,6 +33,7 @@ from schemas.topics import CHANNEL_TOPICS
 TIME_LIMIT_SECONDS = 900.0
 REPLAY_NAMESPACE = uuid5(uuid5_macro.NIL, "journeys.replay")
 SHOWN_REJECTS = 10
+TABLE_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _FETCH_ROWS = 10_000
 
 
@@ -63,18 +66,28 @@ def replay(
     *,
     settings: Settings,
     tables: Mapping[str, Path] | None = None,
+    progress: Tracker[str] = no_progress,
 ) -> ReplayReport:
     """Send the rows of each file to `url` as touchpoints, in order of time within a file.
 
-    Raises ConfigurationError for a mapping or file that cannot be used (before anything is sent), BrokerError for a
-    record that is not delivered. Rows that make no valid event are counted and reported, the others are sent.
+    Raises UsageError for a missing file, ConfigurationError for a mapping or file that cannot be used (nothing of that
+    file has been sent; files before it may have), BrokerError for a record that is not delivered. Rows that make no
+    valid event are counted and reported, the others are sent. `progress` sees the events on their way.
     """
     mapping = load_mapping(mapping_path)
+    further = {**mapping.table_paths(), **(tables or {})}
+    for name in further:
+        if not TABLE_NAME.fullmatch(name) or name == INPUT:
+            raise UsageError("not a name for a further table", value=name, remedy="Use lower-case letters, 0-9 and _")
+    for path in (*files, *further.values()):
+        if not path.is_file():
+            raise UsageError("there is no such file", value=str(path), remedy="Check the path")
     report = ReplayReport()
     landed = _LandedIds(settings)
     with Writer(url, settings, name=f"replay-{mapping.name}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}") as writer:
         for file in files:
-            for text in evaluate(file, mapping, settings=settings, tables=tables or {}):
+            events = evaluate(file, mapping, settings=settings, tables=further)
+            for text in progress(events, None, f"sending {file.name}"):
                 _send(text, writer, report, landed)
         writer.flush()
     report.landed_before_count = landed.count()
@@ -98,15 +111,15 @@ def _send(text: str, writer: Writer, report: ReplayReport, landed: _LandedIds) -
 def evaluate(file: Path, mapping: MappingOfRows, *, settings: Settings, tables: Mapping[str, Path]) -> Iterator[str]:
     """The wire events of one file, as JSON texts: entry by entry, each in order of (occurred_at, event_id)."""
     with duckdb.connect(config={"memory_limit": settings.duckdb_memory_limit}) as con:
-        con.execute("set TimeZone = 'UTC'; set autoinstall_known_extensions = false")
+        # one thread: a sum of doubles, a list or any_value must come out the same in every replay, or ids would change
+        con.execute("set TimeZone = 'UTC'; set threads = 1; set autoinstall_known_extensions = false")
         uuid5_macro.create_macro(con)
         con.execute("create macro uuid5(namespace, name) as uuid5_of(namespace, name)::varchar")
         _load(con, INPUT, file, mapping)
-        further = {**mapping.table_paths(), **tables}
-        for name, path in further.items():
+        for name, path in tables.items():
             _load(con, name, path, None)
         con.execute("set enable_external_access = false; set lock_configuration = true")
-        loaded = {INPUT, *further}
+        loaded = {INPUT, *tables}
         prepared = [_prepare(con, mapping, index, loaded) for index in range(len(mapping.content.touchpoints))]
         for index, sql in enumerate(prepared):
             with _time_limit(con, mapping.place(index)):
@@ -137,15 +150,13 @@ def _time_limit(con: duckdb.DuckDBPyConnection, where: str) -> Iterator[None]:
 
 def _load(con: duckdb.DuckDBPyConnection, name: str, path: Path, mapping: MappingOfRows | None) -> None:
     """Load a file as a table; its format by the mapping for the input, by its suffix for further tables."""
-    if not path.is_file():
-        raise UsageError("there is no such file", value=str(path), remedy="Check the path")
     suffixes = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".ndjson": "ndjson", ".jsonl": "ndjson"}
     kind = mapping.content.input.format if mapping else suffixes.get(path.suffix, "csv")
     options = "[?]"
     if kind == "csv" and mapping:
         options += f", header = {str(mapping.content.input.has_header).lower()}"
         if mapping.content.input.delimiter:
-            options += ", delim = '" + mapping.content.input.delimiter.replace("'", "''") + "'"
+            options += f", delim = {_text(mapping.content.input.delimiter)}"
     reader = {
         "csv": f"read_csv({options}, sample_size = -1)",
         "parquet": "read_parquet([?])",
@@ -200,11 +211,12 @@ def _events_sql(
     envelope = {name: values[name,] for name in TEXT_FIELDS if (name,) in values and name != "event_id"}
     parts = [f"'{name}', {sql}" for name, sql in envelope.items()]
     for group in ("identifiers", "properties"):
-        inner = [f"'{place[1]}', {sql}" for place, sql in values.items() if place[0] == group]
+        # sorted: the order of keys in the mapping must not change the ids
+        inner = [f"{_text(place[1])}, {sql}" for place, sql in sorted(values.items()) if place[0] == group]
         parts.append(f"'{group}', json_object({', '.join(inner)})")
     where = f"where {checked['where',]}" if ("where",) in checked else ""
     given_id = f"({checked['event_id',]})::varchar" if ("event_id",) in checked else "null"
-    named = f"'{mapping.name}' || chr(31) || '{index}' || chr(31) || payload || chr(31) || ordinal"
+    named = f"{_text(mapping.name)} || chr(31) || '{index}' || chr(31) || payload || chr(31) || ordinal"
     return f"""
         with payloads as (
             select {given_id} as given_id, json_object({", ".join(parts)})::varchar as payload
@@ -227,6 +239,11 @@ def _events_sql(
         order by event ->> 'occurred_at', event ->> 'event_id'"""
 
 
+def _text(value: str) -> str:
+    """An SQL text literal."""
+    return "'" + value.replace("'", "''") + "'"
+
+
 def _wire_value(place: tuple[str, ...], sql: str, kind: str, zone: str) -> str:
     """SQL of a value as it goes on the wire: times in UTC, identifiers as text, money exact to the cent."""
     if place in (("occurred_at",), ("received_at",)):
@@ -246,7 +263,8 @@ def _instant(sql: str, kind: str, zone: str) -> str:
     if kind == "TIMESTAMP WITH TIME ZONE":
         return f"timezone('UTC', {sql})"
     if kind == "VARCHAR":
-        has_zone = f"regexp_matches({sql}, '([zZ]|[+-]\\d\\d(:?\\d\\d)?)$')"
+        # a zone follows a time of day: the "-05" of 2026-01-05 is none
+        has_zone = f"regexp_matches({sql}, ':\\d\\d(\\.\\d+)?\\s*([zZ]|[+-]\\d\\d(:?\\d\\d)?)$')"
         naive = f"timezone('UTC', timezone('{zone}', ({sql})::timestamp))"
         return f"case when {has_zone} then timezone('UTC', ({sql})::timestamptz) else {naive} end"
     return f"timezone('UTC', timezone('{zone}', ({sql})::timestamp))"

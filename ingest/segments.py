@@ -173,18 +173,22 @@ class SegmentWriter:
         elif self._buffered_bytes >= self._max_bytes:
             self.close_file(max(self._buffers, key=lambda other: self._buffers[other].byte_count))
 
-    def close_file(self, log: Log, *, through: int | None = None) -> None:
-        """Hand what is collected of a log to the writing thread; `through` extends the range that was read."""
+    def close_file(self, log: Log, *, through: int | None = None) -> bool:
+        """Hand what is collected of a log to the writing thread; `through` extends the range that was read.
+
+        Answers whether anything was collected.
+        """
         buffer = self._buffers.pop(log, None)
         if buffer is None:
-            return
+            return False
         self._buffered_bytes -= buffer.byte_count
         if through is not None:
             buffer.end = max(buffer.end, through)
         self._submit(log, buffer)
+        return True
 
-    def mark_lost(self, log: Log, start: int, end: int, notes: Mapping[str, str]) -> None:
-        """Record that offsets start to end are gone from the source: an empty segment, so landing can go on."""
+    def mark_empty(self, log: Log, start: int, end: int, notes: Mapping[str, str]) -> None:
+        """Record that offsets start to end give no records (expired, or none was there), so landing can go on."""
         self._submit(log, _Buffer(time.monotonic(), start, end, notes=dict(notes)))
 
     def close_old(self, seconds: float) -> None:

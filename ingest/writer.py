@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -124,11 +125,14 @@ class _KafkaSink:
         self._raise_failure()
 
     def close(self, *, abort: bool) -> None:
+        from kafka.errors import KafkaError
+
         try:
             if not abort:
                 self.flush()
         finally:
-            self._producer.close(timeout=0 if abort else 30)
+            with suppress(KafkaError):  # what was not delivered has been said by flush, or the block failed anyway
+                self._producer.close(timeout=0 if abort else 30)
 
 
 class _FolderSink:

@@ -20,6 +20,7 @@ import functools
 import hashlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -73,10 +74,14 @@ def missing_parts() -> str:
 
 
 def free_port() -> int:
-    """A loopback port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A loopback port that nothing listens on now, below those the kernel gives to outgoing connections.
+
+    One of those could be taken while the broker restarts, even by a waiting client that connects to itself.
+    """
+    while True:
+        port = random.randrange(15_000, 32_000)
+        if _can_listen(port):
+            return port
 
 
 class Broker:
@@ -154,8 +159,13 @@ class Broker:
 
     def is_running(self) -> bool:
         """Whether this folder's broker runs and answers."""
+        return self.running_port() is not None
+
+    def running_port(self) -> int | None:
+        """The port on which this folder's broker answers, whichever it was started with; None when it does not."""
         state = self._running_state()
-        return state is not None and serves(int(str(state["port"])))
+        port = None if state is None else int(str(state["port"]))
+        return port if port is not None and serves(port) else None
 
     def _start_java(self) -> None:
         library = resolve_library()
@@ -279,8 +289,10 @@ class Broker:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if self._process is not None and self._process.pid == pid:
-                self._process.poll()  # reaps our own child, which would stay a zombie
-            if not _is_broker(pid, self.directory):
+                has_ended = self._process.poll() is not None  # reaps our own child, which would stay a zombie
+            else:
+                has_ended = _has_ended(pid, self.directory)
+            if has_ended:
                 return True
             time.sleep(0.05)
         return False
@@ -312,7 +324,9 @@ class Broker:
             command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
         )
         if done.returncode:
-            raise BrokerFailedError(f"Kafka could not {purpose}: {(done.stderr or done.stdout).strip()[-800:]}")
+            said = (done.stderr or done.stdout).strip().splitlines()
+            reason = "\n".join(line for line in said if not line.startswith("\tat "))  # no stack, it hides the message
+            raise BrokerFailedError(f"Kafka could not {purpose}: {reason[-800:]}")
 
     def _log_tail(self) -> str:
         if not self.log_path.exists():
@@ -432,6 +446,19 @@ def _is_broker(pid: int, directory: Path) -> bool:
     return str(directory / "server.properties") in command
 
 
+def _has_ended(pid: int, directory: Path) -> bool:
+    """Whether the broker is wholly gone: a dying process loses its command line before it lets go of its port."""
+    status = Path("/proc") / str(pid) / "stat"
+    if not Path("/proc/self").exists():
+        return not _is_broker(pid, directory)
+    try:
+        state = status.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
+        command = status.with_name("cmdline").read_bytes()
+    except (OSError, IndexError):
+        return True
+    return state in "ZX" or (bool(command) and not _is_broker(pid, directory))
+
+
 def _die_with_parent() -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
@@ -452,8 +479,8 @@ def main(arguments: list[str] | None = None) -> int:
         elif options.command == "stop":
             broker.stop()
             print("Kafka is stopped; its data are kept.")
-        elif broker.is_running():
-            print(f"Kafka runs on {broker.bootstrap}.")
+        elif (port := broker.running_port()) is not None:
+            print(f"Kafka runs on 127.0.0.1:{port}.")
         else:
             print("Kafka does not run.")
             return 1

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ingest.progress import Tracker, no_progress
 from ingest.scenario.acts import Actor
 from ingest.scenario.faults import disturb, malformed, odd_identities
 from ingest.scenario.people import Person, Record, Recorder, make_person
@@ -94,21 +94,18 @@ def produce(
     days: int = 40,
     customers: int = 6_000,
     truth_path: Path | None = None,
-    progress: Callable[[Iterator[Record], int], Iterator[Record]] | None = None,
+    progress: Tracker[Record] = no_progress,
 ) -> ProduceReport:
     """Generate the scenario and send it to `url`; sent again, it is the same events under the same ids.
 
-    `progress` wraps the records on their way, with their number. Raises BrokerError when a record is not delivered.
+    `progress` sees the records on their way. Raises BrokerError when a record is not delivered.
     """
     scenario = generate(seed=seed, start=start, days=days, customers=customers)
     if truth_path is not None:
         truth_path.parent.mkdir(parents=True, exist_ok=True)
         truth_path.write_text(json.dumps(scenario.truth), encoding="utf-8")
-    records: Iterator[Record] = iter(scenario.records)
-    if progress is not None:
-        records = progress(records, len(scenario.records))
     with Writer(url, settings, name=f"scenario-{seed}-{days}-{customers}") as writer:
-        for record in records:
+        for record in progress(iter(scenario.records), len(scenario.records), "sending"):
             writer.send(record.topic, record.key, record.value)
         writer.flush()
     counts = scenario.truth["counts"]
