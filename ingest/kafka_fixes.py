@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kafka.errors import AuthorizationError, SaslAuthenticationFailedError
+from kafka.errors import AuthorizationError, CorruptRecordError, SaslAuthenticationFailedError
 from kafka.net.manager import KafkaConnectionManager
 from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 from kafka.record import memory_records
@@ -32,16 +32,19 @@ class _AnyHeaderBatch(DefaultRecordBatch):  # type: ignore[misc]
     Such a name is kept with its odd bytes written as `\\xe9`.
     """
 
-    _pos: int
     _buffer: bytearray
 
-    def _read_msg(self) -> Any:
-        position = self._pos
-        try:
-            return super()._read_msg()
-        except UnicodeDecodeError:  # only a batch with such a name pays for reading it leniently
-            self._pos, self._buffer = position, _LenientBuffer(self._buffer)
-            return super()._read_msg()
+    def __iter__(self) -> Any:
+        self._maybe_uncompress()
+        while True:
+            try:
+                # Not `self`, whose `__iter__` this is. A wrapper around each record would cost all of them.
+                yield from iter(self.__next__, None)
+                return
+            except CorruptRecordError as error:
+                if not isinstance(error.__context__, UnicodeDecodeError) or isinstance(self._buffer, _LenientBuffer):
+                    raise
+                self._buffer = _LenientBuffer(self._buffer)  # the record that failed is read again
 
 
 class _LenientBuffer(bytearray):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 import time
@@ -90,7 +91,8 @@ class KafkaLanding:
             if is_following:
                 self._follow(admin, stack, reading, stop)
             else:
-                reading.until_done(stop)
+                with _without_cycle_search():
+                    reading.until_done(stop)
             writer.flush()
             self._commit(admin, writer.ranges)
         return writer.ranges
@@ -244,6 +246,18 @@ class KafkaLanding:
             admin.alter_group_offsets(CONSUMER_GROUP, offsets)
         except (kafka_errors.KafkaError, OSError) as error:
             logger.info("offsets were not committed for lag tools: %s", type(error).__name__)
+
+
+@contextmanager
+def _without_cycle_search() -> Iterator[None]:
+    """Let a drain's records be freed by their counts alone: looking for cycles among them takes a fifth of its time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 class _Reading:
