@@ -49,6 +49,8 @@ _REFUSED_NODES: tuple[type[exp.Expression], ...] = (
     exp.Star,
     exp.Lambda,
     exp.Distinct,
+    exp.Filter,
+    exp.Order,
     exp.Exists,
     exp.PositionalColumn,  # names no column, so it would pass the check of columns
 )

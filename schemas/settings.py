@@ -86,4 +86,4 @@ def load_settings(**overrides: object) -> Settings:
             where=f"setting JOURNEYS_{name.upper()}",
             value=None if "password" in name else str(first.get("input")),
             remedy="Correct or unset the environment variable; docs/reference/settings.md lists them all",
-        ) from error
+        ) from None  # its text would quote a secret

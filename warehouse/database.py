@@ -21,8 +21,11 @@ def connect(settings: Settings, *, read_only: bool = False, path: Path | None = 
     file = path or settings.warehouse_path
     spill = file.parent / ".duckdb_tmp"
     if not read_only:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        spill.mkdir(exist_ok=True, mode=0o700)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            spill.mkdir(exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise _explain(error, file) from None
         # DuckDB makes its WAL and spill files itself: only the process's umask can keep them private.
         os.umask(0o077)
     config = {
@@ -50,7 +53,7 @@ def connect(settings: Settings, *, read_only: bool = False, path: Path | None = 
     return con
 
 
-def _explain(error: duckdb.Error, file: Path) -> BuildError:
+def _explain(error: Exception, file: Path) -> BuildError:
     text = str(error)
     if "lock" in text.lower():
         holder = re.search(r"PID (\d+)", text)

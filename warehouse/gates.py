@@ -168,13 +168,14 @@ def _judge(rows: Sequence[dict[str, Any]], record: Path) -> list[bool]:
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
     batch = context.data_sources.add_pandas("observations").add_dataframe_asset("run").add_batch_definition("whole")
-    suite = context.suites.add(gx.ExpectationSuite(name="gates"))
-    for name, row in zip(names, rows, strict=True):
-        suite.add_expectation(
-            gx.expectations.ExpectColumnValuesToBeBetween(
-                column=name, max_value=row["limit_value"], meta={"expected": row["expected"]}
-            )
+    # All at once: a suite that grows serialises itself anew for each expectation.
+    expectations = [
+        gx.expectations.ExpectColumnValuesToBeBetween(
+            column=name, max_value=row["limit_value"], meta={"expected": row["expected"]}
         )
+        for name, row in zip(names, rows, strict=True)
+    ]
+    suite = context.suites.add(gx.ExpectationSuite(name="gates", expectations=expectations))
     definition = context.validation_definitions.add(gx.ValidationDefinition(data=batch, suite=suite, name="gates"))
     outcome = definition.run(batch_parameters={"dataframe": frame})
     record.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

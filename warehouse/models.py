@@ -22,6 +22,7 @@ import sqlglot
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlglot import exp
+from sqlglot.optimizer.scope import traverse_scope
 
 from schemas.errors import BuildError, ConfigurationError
 
@@ -221,8 +222,9 @@ def _load_model(path: Path) -> Model:
 
 
 def _tables(query: exp.Query) -> frozenset[str]:
-    defined = {cte.alias_or_name for cte in query.find_all(exp.CTE)}
-    return frozenset(table.name for table in query.find_all(exp.Table) if table.name not in defined)
+    # By scope: a CTE may have the name of the table it reads.
+    sources = (source for scope in traverse_scope(query) for source in scope.sources.values())
+    return frozenset(source.name for source in sources if isinstance(source, exp.Table))
 
 
 def create_prelude(con: duckdb.DuckDBPyConnection, sql_dir: Path) -> None:

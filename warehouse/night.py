@@ -7,9 +7,11 @@ steps all come to the same tables. Readers see publications only: a failed night
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 SILVER, GOLD, PUBLISH = "silver", "gold", "publish"
 SQL_DIR = PROJECT_DIR / "sql"
+_RUN_ID = re.compile(r"(?!current$)[A-Za-z0-9][A-Za-z0-9._-]{0,249}")
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,10 @@ def build_silver(
 ) -> StepResult:
     """Load bronze from landing and rebuild silver as of `data_as_of` (None: the newest inbound touchpoint).
 
-    `full` loads bronze anew and is the only way `data_as_of` may move back. Raises UsageError when it would.
+    `full` loads bronze anew and is the only way a given `data_as_of` may lie before the last build's; a derived one
+    never does. Raises UsageError when it would.
     """
+    _check_run_id(run_id)
     config = load_config(settings.config)
     with _open(settings) as con:
         _load_bronze(con, settings, config, full=full)
@@ -78,29 +83,31 @@ def build_silver(
                 value=data_as_of.isoformat(),
                 remedy="Rebuild the past with `journeys build --full --as-of T`",
             )
-        inputs = [definition_hash(config), data_as_of.isoformat() if data_as_of else "", _bronze_state(con)]
+        definitions = definition_hash(config)
+        inputs = [definitions, data_as_of.isoformat() if data_as_of else "", _bronze_state(con)]
 
         def _build() -> tuple[datetime, dict[str, Any]]:
-            floor = previous.data_as_of if previous and not full else None
+            floor = previous.data_as_of if previous else None  # only --as-of moves it back
             as_of = silver.build(con, config=config, data_as_of=data_as_of, not_before=floor)
-            return as_of, {"row_counts": _row_counts(con, silver.TABLES)}
+            return as_of, {"row_counts": _row_counts(con, silver.TABLES), "definition_hash": definitions}
 
         return _step(con, SILVER, run_id, inputs, _build)
 
 
 def build_gold(settings: Settings, *, run_id: str) -> StepResult:
     """Build every gold model and run the gates. Raises GateFailedError; nothing is published then."""
+    _check_run_id(run_id)
     config = load_config(settings.config)
     with _open(settings) as con:
         built = _require(con, SILVER, "journeys build")
-        definitions = definition_hash(config)
         loaded = models.load_models(SQL_DIR)
-        inputs = [built.fingerprint, *(f"{model.name}:{model.sql}" for model in loaded)]
+        # The checks and their limits too: a gate that was mended judges again.
+        inputs = [built.fingerprint, config.quality.model_dump_json(), _sql_hash()]
 
         def _build() -> tuple[datetime, dict[str, Any]]:
             lineage: dict[str, Any] = {
                 "run_id": run_id,
-                "definition_hash": definitions,
+                "definition_hash": built.definition_hash,
                 "data_as_of": built.data_as_of,
                 "sql_dir": SQL_DIR,
             }
@@ -117,7 +124,7 @@ def build_gold(settings: Settings, *, run_id: str) -> StepResult:
 
 def publish_run(settings: Settings, *, run_id: str, root: Path | None = None) -> StepResult:
     """Publish silver and gold atomically. Raises when the gates of the built gold did not hold."""
-    config = load_config(settings.config)
+    _check_run_id(run_id)
     with _open(settings) as con:
         built = _require(con, GOLD, "journeys build")
         silver_built = _require(con, SILVER, "journeys build")
@@ -129,7 +136,7 @@ def publish_run(settings: Settings, *, run_id: str, root: Path | None = None) ->
         inputs = [built.fingerprint, str(settings.published_dir), str(root or "")]
         current = (settings.published_dir / publish.CURRENT).resolve()
         # A publication that somebody deleted or moved is made again.
-        is_current = _published_path(con) == str(current) and (current / "manifest.json").exists()
+        is_current = _published_path(con) == current and (current / "manifest.json").exists()
 
         def _build() -> tuple[datetime, dict[str, Any]]:
             path = publish.publish(
@@ -138,7 +145,7 @@ def publish_run(settings: Settings, *, run_id: str, root: Path | None = None) ->
                 models.load_models(SQL_DIR),
                 sql_dir=SQL_DIR,
                 run_id=run_id,
-                definition_hash=definition_hash(config),
+                definition_hash=silver_built.definition_hash,
                 data_as_of=built.data_as_of,
                 root=root,
             )
@@ -209,6 +216,16 @@ def mark_forwarded(settings: Settings, rows: list[dict[str, Any]]) -> None:
         con.execute("commit")
 
 
+def _check_run_id(run_id: str) -> None:
+    """A run's id names a folder and files."""
+    if not _RUN_ID.fullmatch(run_id):
+        raise UsageError(
+            "not a run id",
+            value=run_id,
+            remedy="Use letters, digits, dots, dashes and underscores, a letter or digit first; not `current`",
+        )
+
+
 @dataclass(frozen=True)
 class _Recorded:
     run_id: str
@@ -220,6 +237,11 @@ class _Recorded:
     def silver_fingerprint(self) -> str | None:
         """Of a gold record: the silver it was built from."""
         return self.details.get("silver")
+
+    @property
+    def definition_hash(self) -> str:
+        """Of a silver record: what it was built by, which journey.yml may have left behind since."""
+        return str(self.details.get("definition_hash", ""))
 
 
 def _open(settings: Settings) -> Any:
@@ -267,6 +289,14 @@ def _contract_hash() -> str:
     return digest.hexdigest()[:16]
 
 
+def _sql_hash() -> str:
+    """Changes whenever a gold number, a check or a description could."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in SQL_DIR.rglob("*") if path.suffix in (".sql", ".yml")):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
 def _bronze_state(con: duckdb.DuckDBPyConnection) -> str:
     # The counts tell a quarantine that was judged again, which moves no offset.
     return json.dumps(
@@ -305,8 +335,15 @@ def _step(
             [run_id, step, fingerprint, _naive(as_of), _naive(finished), seconds, json.dumps(details)],
         )
         con.execute("commit")
-    except BaseException:
-        con.execute("rollback")
+    except BaseException as error:
+        with contextlib.suppress(duckdb.Error):  # a connection that broke has rolled back by itself
+            con.execute("rollback")
+        if isinstance(error, duckdb.Error):
+            raise BuildError(
+                f"the step failed: {' '.join(str(error).split())[:400]}",
+                where=f"{step} of run {run_id}",
+                remedy="Nothing of it was kept; mend the cause (disk, memory) and run it again",
+            ) from error
         raise
     logger.info("%s: run %s, data as of %s, %.2f s", step, run_id, as_of.isoformat(), seconds)
     return StepResult(run_id, step, as_of, False, details)
@@ -325,9 +362,9 @@ def _state(con: duckdb.DuckDBPyConnection, step: str) -> _Recorded | None:
     return _Recorded(row[0], row[1], row[2].replace(tzinfo=UTC), json.loads(row[3])) if row else None
 
 
-def _published_path(con: duckdb.DuckDBPyConnection) -> str | None:
+def _published_path(con: duckdb.DuckDBPyConnection) -> Path | None:
     state = _state(con, PUBLISH)
-    return state.details.get("path") if state else None
+    return Path(state.details["path"]).resolve() if state else None
 
 
 def _require(con: duckdb.DuckDBPyConnection, step: str, command: str) -> _Recorded:

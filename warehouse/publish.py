@@ -6,8 +6,8 @@
     published/current -> <run>
 
 A publication is whole and synced before `current` moves to it: a reader that resolves `current` once sees one whole
-run. The manifest is written last; a folder without one is a leftover of a killed night and is removed by the next. A
-folder is never written again; publishing a run anew makes `<run>.2`.
+run. Until then its folder holds the file `.unfinished`; the next night removes what a killed one left, and nothing
+that is not ours. A folder is never written again; publishing a run anew makes `<run>.2`.
 Files that did not change are hard links to the previous publication's.
 """
 
@@ -35,6 +35,7 @@ from warehouse.models import LINEAGE_COLUMNS, MADE_BY_CODE, Model, TableDescript
 logger = logging.getLogger(__name__)
 
 CURRENT = "current"
+UNFINISHED = ".unfinished"
 PRIVATE_TABLES = ("quarantine", "identity_map")
 """They stay in the warehouse: raw records and identifiers."""
 
@@ -71,33 +72,47 @@ def publish(
     """
     started = time.monotonic()
     published = settings.published_dir
-    _make_folder(published, settings)
-    _remove_leftovers(published)
-    name = _free_name(published, run_id)
-    work = Publication(published / f".{name}.tmp", _current(published))
-    _make_folder(work.folder, settings)
+    with _explained(published):
+        _make_folder(published, settings)
+        _remove_leftovers(published)
+        name = _free_name(published, run_id)
+        work = Publication(published / f".{name}.tmp", _current(published))
+        work.folder.mkdir(exist_ok=True)  # empty, where a night was killed right here
+        (work.folder / UNFINISHED).touch()
     described = {model.name: model.description for model in [*load_silver(sql_dir), *models] if model.is_published}
     described |= {table: load_description(sql_dir / "gold" / f"{table}.yml") for table in MADE_BY_CODE}
     try:
-        for table, description in described.items():
-            if table not in PRIVATE_TABLES:
-                _write_table(con, work, table, description, lineage=table not in _silver_names(sql_dir))
-        work.folder = work.folder.rename(published / name)
-        _write_database(work, root.absolute() / name if root else work.folder, described)
-        _write_manifest(work, run_id=run_id, definition_hash=definition_hash, data_as_of=data_as_of)
-        _grant(work.folder, settings)
-        _sync_tree(work.folder)
-    except (OSError, duckdb.Error) as error:
-        shutil.rmtree(work.folder, ignore_errors=True)
-        raise PublishError(
-            f"the publication could not be written: {str(error).splitlines()[0]}",
-            where=str(work.folder),
-            remedy="Free the disk or correct the permissions and publish again; readers keep the last publication",
-        ) from error
-    _swap(published, name)
-    _prune(published, settings.publish_keep)
+        with _explained(published / name):
+            for table, description in described.items():
+                if table not in PRIVATE_TABLES:
+                    _write_table(con, work, table, description, lineage=table not in _silver_names(sql_dir))
+            work.folder = work.folder.rename(published / name)
+            _write_database(work, root.absolute() / name if root else work.folder, described)
+            _write_manifest(work, run_id=run_id, definition_hash=definition_hash, data_as_of=data_as_of)
+            _grant(work.folder, settings)
+            (work.folder / UNFINISHED).unlink()
+            _sync_tree(work.folder)
+            _swap(published, name)
+    except BaseException:
+        if _current(published) != work.folder.resolve():
+            shutil.rmtree(work.folder, ignore_errors=True)
+        raise
+    with _explained(published):
+        _prune(published, settings.publish_keep)
     logger.info("published %s, %d tables, %.2f s", published / name, len(work.tables), time.monotonic() - started)
     return published / name
+
+
+@contextmanager
+def _explained(where: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, duckdb.Error) as error:
+        raise PublishError(
+            f"the publication could not be written: {str(error).splitlines()[0]}",
+            where=str(where),
+            remedy="Free the disk or correct the permissions and publish again; readers keep the last publication",
+        ) from error
 
 
 def _silver_names(sql_dir: Path) -> set[str]:
@@ -118,12 +133,11 @@ def _current(published: Path) -> Path | None:
 
 
 def _remove_leftovers(published: Path) -> None:
-    unfinished = [path for path in published.iterdir() if path.is_dir() and not (path / "manifest.json").exists()]
-    for leftover in {*published.glob(".*.tmp"), *unfinished}:
-        if leftover.is_symlink():
-            leftover.unlink()
-        elif leftover != _current(published):
-            shutil.rmtree(leftover)
+    (published / f".{CURRENT}.tmp").unlink(missing_ok=True)
+    for path in published.iterdir():
+        is_leftover = path.is_dir() and not path.is_symlink() and (path / UNFINISHED).exists()
+        if is_leftover and path.resolve() != _current(published):
+            shutil.rmtree(path)
 
 
 def _select_list(table: str, columns: Sequence[tuple[str, str]]) -> str:
@@ -206,16 +220,21 @@ def _quoted(text: object) -> str:
 def _describe_file(work: Publication, path: Path) -> dict[str, Any]:
     import pyarrow.parquet as pq
 
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = _sha256(path)
     relative = path.relative_to(work.folder)
     if work.previous is not None:
         old = work.previous / relative
         same_size = old.exists() and old.stat().st_size == path.stat().st_size
-        if same_size and hashlib.sha256(old.read_bytes()).hexdigest() == digest:
+        if same_size and _sha256(old) == digest:
             path.unlink()
             os.link(old, path)
     rows = pq.read_metadata(path).num_rows
     return {"path": str(relative), "bytes": path.stat().st_size, "rows": rows, "sha256": digest}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _write_manifest(work: Publication, *, run_id: str, definition_hash: str, data_as_of: datetime) -> None:
@@ -270,14 +289,23 @@ def _comment(con: duckdb.DuckDBPyConnection, table: str, description: TableDescr
 
 def _make_folder(folder: Path, settings: Settings) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        _make_parents(folder.parent)
+        folder.mkdir(exist_ok=True)
         _grant_one(folder, settings)
-    except OSError as error:
+    except (OSError, LookupError) as error:
         raise PublishError(
-            f"the folder cannot be made: {error.strerror}",
+            f"the folder cannot be made: {error}",
             where=str(folder),
             remedy="Correct the permissions or JOURNEYS_PUBLISH_GROUP",
         ) from error
+
+
+def _make_parents(folder: Path) -> None:
+    """Folders on the way, which readers must pass: a process that has the warehouse open makes private ones."""
+    if not folder.exists():
+        _make_parents(folder.parent)
+        folder.mkdir()
+        folder.chmod(0o755)
 
 
 def _grant(folder: Path, settings: Settings) -> None:
@@ -315,10 +343,14 @@ def _swap(published: Path, name: str) -> None:
         os.close(descriptor)
 
 
+def _is_publication(path: Path) -> bool:
+    return not path.is_symlink() and all((path / name).exists() for name in ("manifest.json", "journeys.duckdb"))
+
+
 def _prune(published: Path, keep: int) -> None:
     """Remove the oldest publications beyond `keep`; never the current one."""
     current = _current(published)
-    folders = [path for path in published.iterdir() if (path / "manifest.json").exists() and not path.is_symlink()]
+    folders = [path for path in published.iterdir() if _is_publication(path)]
     newest_first = sorted(folders, key=lambda path: (path / "manifest.json").stat().st_mtime_ns, reverse=True)
     for path in newest_first[keep:]:
         if path.resolve() != current:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import IO, Any
 
 import duckdb
 import pyarrow.parquet as pq
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from schemas.errors import UsageError
+from schemas.errors import PublishError, UsageError
 from schemas.settings import Settings
 
 SHOWN_ROWS = 200
+SHOWN_DECIMALS = 4
 
 
 def open_published(settings: Settings) -> duckdb.DuckDBPyConnection:
@@ -30,15 +33,21 @@ def open_published(settings: Settings) -> duckdb.DuckDBPyConnection:
         raise UsageError(
             "nothing is published yet", where=str(settings.published_dir), remedy="Run `journeys night` or `make demo`"
         )
-    con = duckdb.connect(
-        str(current.resolve() / "journeys.duckdb"),
-        read_only=True,
-        config={
-            "memory_limit": settings.duckdb_memory_limit,
-            "autoinstall_known_extensions": "false",
-            "autoload_known_extensions": "false",
-        },
-    )
+    file = current.resolve() / "journeys.duckdb"
+    config = {
+        "memory_limit": settings.duckdb_memory_limit,
+        "autoinstall_known_extensions": "false",
+        "autoload_known_extensions": "false",
+        "python_enable_replacements": "false",  # a table that is not there is no variable of ours
+    }
+    try:
+        con = duckdb.connect(str(file), read_only=True, config=config)
+    except duckdb.Error as error:
+        raise PublishError(
+            f"the publication cannot be opened: {str(error).splitlines()[0]}",
+            where=str(file),
+            remedy="Run `journeys publish` to make it anew",
+        ) from None
     con.execute("set TimeZone = 'UTC'")
     con.execute(f"set allowed_directories = ['{settings.published_dir.resolve()}/']")
     con.execute("set enable_external_access = false")
@@ -54,33 +63,42 @@ def query(settings: Settings, sql: str, *, format: str = "table", out: Path | No
     if format == "parquet" and out is None:
         raise UsageError("parquet needs a file", value="--format parquet", remedy="Add --out FILE")
     with open_published(settings) as con:
-        rows = _run(con, sql)
         try:
+            statement = _one_select(con, sql)
             if format == "parquet":
-                pq.write_table(rows.to_arrow_table(), out)
+                with con.sql(statement).to_arrow_reader() as batches, pq.ParquetWriter(out, batches.schema) as writer:
+                    for batch in batches:
+                        writer.write_batch(batch)
             elif out is None:
-                _write(rows, format, sys.stdout)
+                _write(con.execute(statement), format, sys.stdout)
             else:
+                rows = con.execute(statement)  # wrong SQL makes no file
                 with out.open("w", encoding="utf-8", newline="") as stream:
                     _write(rows, format, stream)
         except duckdb.Error as error:
             raise _explain(con, error) from None
+        except OSError as error:
+            if out is None:  # a pipe that its reader closed
+                raise
+            raise UsageError(
+                f"cannot be written: {error.strerror or error}",
+                where=str(out),
+                remedy="Give --out a file in a folder that exists and is yours",
+            ) from None
 
 
-def _run(con: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyConnection:
-    try:
-        statements = con.extract_statements(sql)
-        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-            raise UsageError("one SELECT is expected", value=sql, remedy="Publications are read-only")
-        return con.execute(statements[0])
-    except duckdb.Error as error:
-        raise _explain(con, error) from None
+def _one_select(con: duckdb.DuckDBPyConnection, sql: str) -> Any:
+    statements = con.extract_statements(sql)
+    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+        raise UsageError("one SELECT is expected", value=sql, remedy="Publications are read-only")
+    return statements[0]
 
 
 def _explain(con: duckdb.DuckDBPyConnection, error: duckdb.Error) -> UsageError:
     views = con.execute("select view_name from duckdb_views() where not internal order by view_name").fetchall()
     tables = ", ".join(row[0] for row in views)
-    return UsageError(str(error).strip(), where="query", remedy=f"Published tables: {tables}")
+    said = " ".join(str(error).partition("\n\nLINE ")[0].split())
+    return UsageError(said, where="query", remedy=f"Published tables: {tables}")
 
 
 def _write(rows: duckdb.DuckDBPyConnection, format: str, stream: IO[str]) -> None:
@@ -99,25 +117,51 @@ def _write(rows: duckdb.DuckDBPyConnection, format: str, stream: IO[str]) -> Non
 
 def _write_table(rows: duckdb.DuckDBPyConnection, names: list[str], stream: IO[str]) -> None:
     shown = rows.fetchmany(SHOWN_ROWS + 1)
-    table = Table(header_style="bold")
-    for index, name in enumerate(names):
-        is_number = any(isinstance(row[index], int | float | Decimal) for row in shown)
-        table.add_column(name, justify="right" if is_number else "left", overflow="fold")
-    for row in shown[:SHOWN_ROWS]:
-        table.add_row(*(_text(value) for value in row))
-    console = Console(file=stream)
-    console.print(table)
+    print_table(names, shown[:SHOWN_ROWS], stream)
     if len(shown) > SHOWN_ROWS:
-        console.print(f"the first {SHOWN_ROWS} rows; use --format csv for all")
+        stream.write(f"the first {SHOWN_ROWS} rows; use --format csv for all\n")
 
 
-def _text(value: Any) -> str:
+def print_table(names: Sequence[str], rows: Sequence[Sequence[Any]], stream: IO[str], *, title: str = "") -> None:
+    """Rows in columns. Only a terminal's width folds a cell: whatever else reads this takes any line."""
+    table = Table(
+        title=title or None,
+        title_justify="left",
+        header_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    columns = [[row[index] for row in rows] for index in range(len(names))]
+    for name, values in zip(names, columns, strict=True):
+        is_number = any(isinstance(value, int | float | Decimal) and not isinstance(value, bool) for value in values)
+        table.add_column(name, justify="right" if is_number else "left", overflow="fold")
+    for row in zip(*(_texts(values) for values in columns), strict=True):
+        table.add_row(*row)
+    console = Console(file=stream, highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = max(console.width, console.measure(table, options=console.options.update(width=10**6)).maximum)
+    console.print(table)
+
+
+def _texts(values: Sequence[Any]) -> list[str]:
+    """A column as text; numbers with a fraction have as many places as the one that needs most."""
+    places = max((_places(value) for value in values if isinstance(value, float)), default=0)
+    return [_text(value, places) for value in values]
+
+
+def _places(value: float) -> int:
+    return len(f"{value:.{SHOWN_DECIMALS}f}".rstrip("0").partition(".")[2])
+
+
+def _text(value: Any, places: int) -> str:
     if value is None:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, int):
-        return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:,.4f}".rstrip("0").rstrip(".")
+        return f"{value:,.{places}f}"
+    if isinstance(value, int | Decimal):
+        return f"{value:,}"
     return str(value)

@@ -10,8 +10,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.config import load_config, parse_config
+from schemas.config import TOUCHPOINT_COLUMNS, load_config, parse_config
 from schemas.errors import ConfigurationError
+from schemas.expressions import check_expression
 from schemas.settings import PROJECT_DIR
 
 
@@ -42,6 +43,20 @@ def test_the_shipped_file_holds_the_published_defaults() -> None:
 def test_keys_left_out_take_the_shipped_values() -> None:
     assert parse_config("journey_timeout: 7 days", source="j.yml").journey_timeout == timedelta(days=7)
     assert parse_config("", source="j.yml") == load_config(PROJECT_DIR / "journey.yml")
+
+
+@pytest.mark.parametrize(
+    ("text", "utc"),
+    [
+        ("2026-01-01", datetime(2026, 1, 1, tzinfo=UTC)),
+        ("2026-01-01T00:00:00-05:00", datetime(2026, 1, 1, 5, tzinfo=UTC)),
+        ("'2026-01-01T00:00:00'", datetime(2026, 1, 1, tzinfo=UTC)),
+        ("'2026-01-01T00:00:00+02:00'", datetime(2025, 12, 31, 22, tzinfo=UTC)),
+    ],
+)
+def test_the_earliest_time_is_an_instant_in_utc(text: str, utc: datetime) -> None:
+    earliest = parse_config(f"earliest_occurred_at: {text}", source="j.yml").earliest_occurred_at
+    assert (earliest, earliest.tzinfo) == (utc, UTC)
 
 
 def test_the_definition_hash_changes_with_any_value() -> None:
@@ -135,6 +150,6 @@ def test_no_text_brings_anything_but_a_configuration_error(text: str) -> None:
 )
 def test_no_expression_brings_anything_but_a_configuration_error(rule: str) -> None:
     try:
-        parse_config(yaml.safe_dump({"exclude": [{"name": "x", "when": rule}]}), source="j.yml")
+        check_expression(rule, columns=TOUCHPOINT_COLUMNS, where="j.yml:1")
     except ConfigurationError:
         pass

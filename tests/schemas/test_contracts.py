@@ -37,7 +37,7 @@ def test_every_json_schema_is_one(validators: dict[str, Draft202012Validator]) -
 
 def test_what_pydantic_accepts_holds_the_json_schema(validators: dict[str, Draft202012Validator]) -> None:
     accepted = 0
-    for seed in range(3_000):
+    for seed in range(1_500):
         raw = wire_records.a_record(random.Random(seed))
         event = parse_event(raw)
         if isinstance(event, EventBase):
@@ -46,7 +46,7 @@ def test_what_pydantic_accepts_holds_the_json_schema(validators: dict[str, Draft
                 errors = list(validators[event.event_type].iter_errors(document))
                 assert not errors, f"{errors[0].message}: {spelling!r}"
             accepted += 1
-    assert accepted > 900
+    assert accepted > 450
 
 
 @pytest.mark.parametrize(

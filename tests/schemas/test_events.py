@@ -112,7 +112,8 @@ def test_the_record_key_is_the_strongest_identifier() -> None:
 @pytest.mark.parametrize(
     ("text", "amount"),
     [
-        *(("12", "12"), ("12.34", "12.34"), ("1.10", "1.1"), ("1e2", "100"), ("-0", "0"), ("0.1000000000000000055", "0.1")),
+        *(("12", "12"), ("12.34", "12.34"), ("1.10", "1.1"), ("1e2", "100"), ("-0", "0")),
+        ("0.1000000000000000055", "0.1"),
         *(('"12.34"', "12.34"), ('"+5"', "5"), ('".5"', "0.5"), ('"5."', "5"), ('"1.000"', "1"), ('"007"', "7")),
         *(('"9999999999999999.99"', "9999999999999999.99"), ("9999999999999999", "9999999999999999")),
         ("9999999999999.99", "9999999999999.99"),
@@ -178,7 +179,8 @@ START = json.dumps(wire("order_completed"))[:40]
         _case("a key stands twice in one object", "a", None, b'{"a":1,"a":1}'),
         _case("a key stands twice in one object", "\\ud800", None, rb'{"\ud800":1,"\ud800":1}'),
         _case("a key stands twice in one object", "k", None, b'{"properties":{"k":1,"k":2}}'),
-        _case("a key stands twice in one object", "analytics", None, b'{"consent":{"analytics":true,"analytics":false}}'),
+        _case("a key stands twice in one object", "analytics", None,
+              b'{"consent":{"analytics":true,"analytics":false}}'),
         _case("NUL character in a string", None, '{"a":"\\u0000"}', rb'{"a":"\u0000"}'),
         _case("event_type is missing", "event_type", None, b"{}"),
         _case("unknown event_type", "event_type", "page_seen", wire("page_seen")),
@@ -202,7 +204,8 @@ START = json.dumps(wire("order_completed"))[:40]
         _case(CLEAR, "identifiers.device_id.1", "a@b.co", wire(identifiers={"device_id": ["x", "a@b.co"]})),
         _case("must be <key id>:<64 hex digits of HMAC-SHA256>", "identifiers.email_hmac.0", "a@b.co",
               wire(identifiers={"email_hmac": "a@b.co"})),
-        _case("Input should be a valid string", "identifiers.customer_id.0", "7", wire(identifiers={"customer_id": [7]})),
+        _case("Input should be a valid string", "identifiers.customer_id.0", "7",
+              wire(identifiers={"customer_id": [7]})),
         _case("Input should be a valid array", "identifiers.customer_id", "7", wire(identifiers={"customer_id": 7})),
         _case("String should have at most 512 characters", "identifiers.customer_id.0", "x" * 200,
               wire(identifiers={"customer_id": "x" * 513})),
@@ -224,15 +227,16 @@ START = json.dumps(wire("order_completed"))[:40]
         _case("Input should be a valid boolean", "properties.is_machine_open", "yes",
               wire("email_opened", "email", properties={"is_machine_open": "yes"})),
         *(_case(STAMP, "occurred_at", text, wire(occurred_at=text)) for text in (
-            "2026-03-01T12:00:00", "2026-03-01 12:00:00Z", "2026-03-01T12:00:00.123456789Z", "2026-03-01", "12026-03-01T12:00:00Z",
-            "2026-03-01T12:00Z", "now")),
+            "2026-03-01T12:00:00", "2026-03-01 12:00:00Z", "2026-03-01T12:00:00.123456789Z", "2026-03-01",
+            "12026-03-01T12:00:00Z", "2026-03-01T12:00Z", "now")),
         _case("must be an RFC 3339 string, not a number", "occurred_at", "1772366400", wire(occurred_at=1772366400)),
         *(_case("lies outside the years 1 to 9999", "occurred_at", text, wire(occurred_at=text)) for text in (
             "0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00")),
-        *(_case("occurred_at before 1990-01-01", "occurred_at", canonical, wire(occurred_at=text)) for text, canonical in (
+        *(_case("occurred_at before 1990-01-01", "occurred_at", shown, wire(occurred_at=text)) for text, shown in (
             ("1989-12-31T23:59:59.999999Z", "1989-12-31T23:59:59.999999+00:00"),
             ("1990-01-01T00:30:00+01:00", "1989-12-31T23:30:00+00:00"))),
-        _case("received_at before 1990-01-01", "received_at", "1970-01-01T00:00:00+00:00", wire(received_at="1970-01-01T00:00:00Z")),
+        _case("received_at before 1990-01-01", "received_at", "1970-01-01T00:00:00+00:00",
+              wire(received_at="1970-01-01T00:00:00Z")),
     ],
 )  # fmt: skip
 def test_bad_input_gets_its_reason_field_and_excerpt(record: bytes, verdict: Rejection) -> None:

@@ -1,0 +1,99 @@
+"""Settings: environment variables of one installation, typed, frozen, and never printing a secret."""
+
+from __future__ import annotations
+
+import pickle
+import traceback
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from schemas.errors import BuildError, ConfigurationError, GateFailedError, JourneysError, UsageError
+from schemas.settings import PROJECT_DIR, Settings, load_settings
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"JOURNEYS_{name.upper()}", raising=False)
+
+
+def test_an_installation_without_variables_keeps_its_state_in_data_and_reads_the_local_broker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = load_settings()
+    assert settings.source == "kafka://127.0.0.1:9092"
+    assert settings.config == PROJECT_DIR / "journey.yml"
+    assert settings.landing_dir == tmp_path / "data" / "landing"
+    assert settings.warehouse_path == tmp_path / "data" / "warehouse.duckdb"
+    assert settings.published_dir == tmp_path / "data" / "published"
+
+
+def test_what_is_given_wins_over_the_environment_and_none_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOURNEYS_HOME", "/srv/a")
+    monkeypatch.setenv("JOURNEYS_PUBLISHED", "/srv/out")
+    monkeypatch.setenv("JOURNEYS_PUBLISH_KEEP", "7")
+    settings = load_settings(home=Path("/srv/b"), publish_keep=None)
+    assert settings.landing_dir == Path("/srv/b/landing")
+    assert (settings.published_dir, settings.publish_keep) == (Path("/srv/out"), 7)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("PUBLISH_KEEP", "0"),
+        ("KAFKA_PARTITIONS", "three"),
+        ("KAFKA_TIMEOUT_SECONDS", "0"),
+        ("KAFKA_SECURITY_PROTOCOL", "TLS"),
+        ("KAFKA_SASL_MECHANISM", "MD5"),
+        ("KAFKA_SSL_CHECK_HOSTNAME", "perhaps"),
+        ("LANDING_FILE_RECORDS", "-1"),
+        ("DUCKDB_THREADS", "1.5"),
+    ],
+)
+def test_a_wrong_value_names_variable_value_and_where_to_look(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"JOURNEYS_{variable}", value)
+    with pytest.raises(ConfigurationError) as error:
+        load_settings()
+    assert (error.value.where, error.value.value) == (f"setting JOURNEYS_{variable}", value)
+    assert "docs/reference/settings.md" in str(error.value)
+
+
+def test_an_unknown_setting_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="JOURNEYS_HOMES"):
+        load_settings(homes="x")
+
+
+@pytest.mark.parametrize("name", ["kafka_sasl_password", "kafka_ssl_password"])
+def test_secrets_are_in_no_message(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"JOURNEYS_{name.upper()}", "hunter2")
+    settings = load_settings()
+    assert isinstance(getattr(settings, name), SecretStr) and getattr(settings, name).get_secret_value() == "hunter2"
+    assert "hunter2" not in f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
+    given = {name: ["hunter2"]}
+    with pytest.raises(ConfigurationError) as error:
+        load_settings(**given)
+    assert "hunter2" not in "".join(traceback.format_exception(error.value))
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValidationError):
+        load_settings().home = Path("/elsewhere")  # type: ignore[misc]
+
+
+def test_every_setting_is_described_in_the_reference() -> None:
+    page = (PROJECT_DIR / "docs" / "reference" / "settings.md").read_text(encoding="utf-8")
+    for name, field in Settings.model_fields.items():
+        assert field.description and f"| `JOURNEYS_{name.upper()}` |" in page, "run `make docs`"
+
+
+@pytest.mark.parametrize("kind", [JourneysError, UsageError, ConfigurationError, BuildError, GateFailedError])
+def test_an_error_survives_a_process_boundary(kind: type[JourneysError]) -> None:
+    error = kind("it broke", where="table t", value=3, remedy="Mend it")
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is kind and str(copy) == "table t: it broke (got 3). Mend it"
+    assert copy.exit_code == (2 if kind in (UsageError, ConfigurationError) else 1)
