@@ -43,6 +43,7 @@ from schemas.topics import CHANNEL_TOPICS
 
 SCHEMA_VERSION = 1
 MAX_EVENT_BYTES = 512 * 1024
+MAX_JSON_DEPTH = 200
 EARLIEST_OCCURRED_AT = datetime(1990, 1, 1, tzinfo=UTC)
 
 TIMESTAMP_PATTERN = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)"
@@ -50,6 +51,8 @@ _TIMESTAMP = re.compile(TIMESTAMP_PATTERN, re.ASCII)
 AMOUNT_PATTERN = r"[+-]?(\d+\.?\d*|\.\d+)"
 _AMOUNT = re.compile(AMOUNT_PATTERN, re.ASCII)
 _EXACT_AMOUNT = 1e13  # from here on a double has no room for two more decimals
+_BRACKETS = re.compile(r"[\[{\]}]")
+_STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _NUL_ESCAPE = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
@@ -436,18 +439,30 @@ def _excerpt(value: object) -> str:
     return text[:200].replace("\x00", "\\u0000").encode("utf-8", "backslashreplace").decode()[:200]
 
 
+def _is_too_deep(text: str) -> bool:
+    """Whether brackets nest deeper than allowed: a limit of ours, because a parser's depends on the caller's stack."""
+    if text.count("[") + text.count("{") <= MAX_JSON_DEPTH:
+        return False
+    depth = 0
+    for bracket in _BRACKETS.findall(_STRINGS.sub("", text)):
+        depth += 1 if bracket in "[{" else -1
+        if depth > MAX_JSON_DEPTH:
+            return True
+    return False
+
+
 def _check_json(raw: bytes) -> Rejection | None:
     """What pydantic's parser lets through and a warehouse must not: double keys, NaN, NUL characters."""
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         return Rejection(f"invalid UTF-8 at byte {error.start}", None, repr(raw[max(0, error.start - 20) :][:60]))
+    if _is_too_deep(text):
+        return Rejection(f"JSON nested deeper than {MAX_JSON_DEPTH} levels", None, _excerpt(text))
     try:
         document = json.loads(
             text, object_pairs_hook=_object, parse_constant=_no_constant, parse_float=_finite, parse_int=str
         )
-    except RecursionError:
-        return Rejection("JSON nested too deeply", None, _excerpt(text))
     except ValueError as error:
         return Rejection(f"invalid JSON: {error}", None, _excerpt(text))
     if not isinstance(document, _Object):

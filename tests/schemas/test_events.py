@@ -172,7 +172,7 @@ START = json.dumps(wire("order_completed"))[:40]
         _case("invalid JSON: NaN is not JSON", None, '{"a":NaN}', b'{"a":NaN}'),
         _case("invalid JSON: -Infinity is not JSON", None, '{"a":-Infinity}', b'{"a":-Infinity}'),
         _case("invalid JSON: number out of range", None, '{"a":1e400}', b'{"a":1e400}'),
-        _case("JSON nested too deeply", None, "[" * 200, b"[" * 100_000),
+        _case("JSON nested deeper than 200 levels", None, "[" * 200, b"[" * 100_000),
         _case("a record must be one JSON object", None, "[1]", b"[1]"),
         _case("a record must be one JSON object", None, "null", b"null"),
         _case("a record must be one JSON object", None, '"x"', b'"x"'),
@@ -256,9 +256,9 @@ def test_a_tombstone_and_an_empty_record_are_rejected(record: bytes | None) -> N
     ("text", "reason"),
     [
         ('"\\ud800"', "invalid JSON: unexpected end of hex escape"),
-        ("[" * 250 + "]" * 250, "invalid JSON: recursion limit exceeded"),
+        ("[" * 250 + "]" * 250, "JSON nested deeper than 200 levels"),
         ("9" * 5000, "invalid JSON: number out of range"),
-        ("[" * 900 + '"\\u0000"' + "]" * 900, "NUL character in a string"),
+        ("[" * 190 + '"\\u0000"' + "]" * 190, "NUL character in a string"),
     ],
 )
 def test_what_only_one_json_reader_refuses_is_rejected_with_the_records_start(text: str, reason: str) -> None:

@@ -69,7 +69,7 @@ BAD: list[tuple[bytes | dict[str, Any] | None, str, str | None]] = [
     (b'{"a":"\xff"}', "invalid UTF-8 at byte 6", None),
     (b'{"\\ud800":1,"\\ud800":2}', "a key stands twice in one object", "\\ud800"),
     (b'{"a":1' + b" " * 2**20 + b"}", "record larger than 524288 bytes", None),
-    (b"[" * 100_000, "JSON nested too deeply", None),
+    (b"[" * 100_000, "JSON nested deeper than 200 levels", None),
     (wire(properties={"x": "\0"}), "NUL character in a string", None),
     (wire("page_seen"), "unknown event_type", "event_type"),
     (wire(schema_version=2), "Input should be 1", "schema_version"),
