@@ -67,7 +67,7 @@ def _common(
         stream=sys.stderr,
     )
     # kafka-python reports each connection attempt; our own errors say what matters.
-    logging.getLogger("kafka").setLevel(logging.ERROR)
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
     context.obj = load_settings(home=home, config=config)
 
 
@@ -216,7 +216,8 @@ def check(context: typer.Context, as_json: JsonOption = False) -> None:
     if as_json:
         typer.echo(json.dumps(checks, default=str))
     else:
-        _print_table("Data quality", checks, ("check_name", "table_name", "severity", "observed", "expected", "passed"))
+        # What may be long stands last.
+        _print_table("Data quality", checks, ("passed", "severity", "table_name", "check_name", "observed", "expected"))
     if any(not row["passed"] and row["severity"] == "fail" for row in checks):
         raise typer.Exit(1)
 
@@ -306,7 +307,12 @@ def status(context: typer.Context, as_json: JsonOption = False) -> None:
     _print_table("Landed", answer["landed"], ("topic", "partition", "landed_to", "file_count"))
     typer.echo()
     _print_table("Steps", answer["steps"], ("step", "run_id", "data_as_of", "finished_at", "seconds"))
-    typer.echo(f"\npublished: {answer['published'] or 'nothing yet; run `journeys night` or `make demo`'}")
+    published = answer["published"]
+    if published is None:
+        typer.echo("\npublished: nothing yet; run `journeys night` or `make demo`")
+        return
+    typer.echo(f"\npublished: {published['path']}\nrun {published['run_id']}, data as of {published['data_as_of']}")
+    typer.echo(", ".join(f"{table} {count:,}" for table, count in published["tables"].items()))
 
 
 @app.command(name="replay-rejected")
