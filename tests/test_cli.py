@@ -145,7 +145,7 @@ def test_the_same_commands_answer_people_in_words(cli: Cli, night: Any) -> None:
     assert cli("--home", home, "replay-rejected").out.startswith("0 records accepted, ")
     shown = cli("--home", home, "status").out
     assert "journeys.web.v1/bad.ndjson" in shown
-    assert "'run_id': 'first'" in shown
+    assert "run first, data as of " in shown
     assert "quarantined_ratio" in cli("--home", home, "check").out
     table = cli("--home", home, "query", "select stage from stage_conversion where stage_index = 2 limit 1").out
     assert table.split() == ["stage", "─" * 13, "consideration"]
@@ -262,7 +262,7 @@ def test_a_failed_gate_is_code_1_and_check_says_so(cli: Cli, night: Any, tmp_pat
     assert not (tmp_path / "home" / "published").exists()
     told = cli(*common, "check")
     assert told.code == 1
-    assert told.out.splitlines()[3].split()[:3] == ["quarantined_ratio", "quarantine", "fail"]
+    assert told.out.splitlines()[3].split()[:4] == ["false", "fail", "quarantine", "quarantined_ratio"]
     assert cli("--home", home, "check").code == 0
 
 

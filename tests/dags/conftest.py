@@ -1,4 +1,4 @@
-"""One real Airflow for the session: API server, scheduler and DAG processor, with a journeys home of its own."""
+"""One real Airflow a module: API server, scheduler and DAG processor, with a journeys home of its own."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import pytest
 from examples.local_transport import load_script
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def journeys_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """JOURNEYS_HOME of Airflow's tasks."""
     return tmp_path_factory.mktemp("journeys")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def airflow(tmp_path_factory: pytest.TempPathFactory, journeys_home: Path) -> Iterator[Any]:
     """A running `LocalAirflow`; whatever it started must have ended, and its port be free, when it is stopped."""
     local = load_script("deploy/airflow/local.py")

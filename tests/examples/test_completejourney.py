@@ -6,7 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import duckdb
+import pyarrow.parquet as pq
 import pytest
 
 from dags import steps
@@ -33,8 +33,7 @@ def published(kafka_url: str, tmp_path: Path) -> Settings:
 
 
 def test_a_grocers_year_gives_the_published_numbers(published: Settings, tmp_path: Path) -> None:
-    rows = duckdb.execute("select count(*) from read_parquet(?)", [str(run.data_dir() / "transactions.parquet")])
-    assert rows.fetchone() == (1_469_307,)
+    assert pq.read_metadata(run.data_dir() / "transactions.parquet").num_rows == 1_469_307
     assert ask(published, "totals") == [(155_848, 2_469, Decimal("4596039.58"))]
     assert ask(published, "campaign_funnel") == [
         ("Type A", 3647, 3558, 604),
