@@ -10,7 +10,7 @@ import logging
 import signal
 import sys
 import threading
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -78,7 +78,10 @@ def _instant(text: str | None) -> datetime | None:
         instant = datetime.fromisoformat(text)
     except ValueError:
         raise UsageError("--as-of is not an instant", value=text, remedy="Write it like 2026-03-01T00:00:00Z") from None
-    return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
+    try:
+        return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
+    except OverflowError:
+        raise UsageError("--as-of lies outside the years 1 to 9999 in UTC", value=text) from None
 
 
 def _print(answer: Any, *, as_json: bool, lines: list[str]) -> None:
@@ -109,6 +112,10 @@ def produce(
         first_day = datetime.fromisoformat(start).replace(tzinfo=UTC)
     except ValueError:
         raise UsageError("--start is not a day", value=start, remedy="Write it like 2026-01-01") from None
+    try:
+        first_day + timedelta(days=days + 80 * 366)  # one of the scenario's clocks runs 73 years ahead
+    except OverflowError:
+        raise UsageError("--start and --days lead past the year 9999", value=f"{start}, {days} days") from None
     report = run_produce(
         to or settings.source,
         settings=settings,
@@ -255,12 +262,13 @@ def night(
     from warehouse.night import new_run_id
 
     settings: Settings = context.obj
+    data_as_of = _instant(as_of)
     run_id = run_id or new_run_id(datetime.now(UTC))
     source = source or settings.source
     # In one call: a topic that cannot be landed stops the night after all the others were.
     landed = [vars(part) for part in run_land(source, settings=settings, topics=SOURCE_TOPICS)]
     results = [
-        steps.silver(settings, run_id=run_id, source=source, data_as_of=_instant(as_of), full=full),
+        steps.silver(settings, run_id=run_id, source=source, data_as_of=data_as_of, full=full),
         steps.gold(settings, run_id=run_id),
         steps.publish(settings, run_id=run_id),
     ]

@@ -81,7 +81,10 @@ def _instant(name: str, text: str | None) -> datetime | None:
         raise UsageError(
             "not an instant", where=f"parameter {name}", value=text, remedy="Write it like 2026-03-01T00:00:00Z"
         ) from None
-    return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
+    try:
+        return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
+    except OverflowError:
+        raise UsageError("lies outside the years 1 to 9999", where=f"parameter {name}", value=text) from None
 
 
 def _window(context: Any) -> tuple[datetime | None, datetime | None]:

@@ -270,6 +270,8 @@ def parse_config(text: str, *, source: str) -> Config:
         where = f"{source}:{mark.line + 1}" if mark else source
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise ConfigurationError(f"not valid YAML: {problem}", where=where, remedy="Correct the line") from None
+    except ValueError as error:  # YAML made a date of it, and there is no such day
+        raise ConfigurationError(f"not a value: {error}", where=source, remedy="Correct the date") from None
     except RecursionError:
         raise ConfigurationError("nested too deeply", where=source, remedy="Flatten the file") from None
     if not isinstance(document, dict):

@@ -28,7 +28,9 @@ class Settings(BaseSettings):
         description="Where touchpoints come from and go to: kafka://host:port[,host:port] or file:///folder",
     )
     published: Path | None = Field(None, description="Folder of publications (default: <home>/published)")
-    publish_group: str | None = Field(None, description="Unix group that may read publications (default: owner)")
+    publish_group: str | None = Field(
+        None, description="Unix group that alone may read publications (default: everybody on the machine)"
+    )
     publish_keep: int = Field(3, ge=1, description="Number of publications kept, the current one included")
 
     schedule: str = Field("0 2 * * *", description="Cron (UTC) of the DAG journeys_nightly; none: only by hand")

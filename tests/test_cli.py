@@ -190,6 +190,8 @@ def test_a_broken_journey_yml_is_told_by_line_and_rule(cli: Cli, tmp_path: Path,
     ("command", "code", "message"),
     [
         ("--config {tmp}/none.yml build", 2, "none.yml: cannot be read"),
+        ("night --as-of 0001-01-01T00:00:00+14:00", 2, "outside the years 1 to 9999"),
+        ("produce --start 9999-12-30 --days 5", 2, "past the year 9999"),
         ("query 'select 1'", 2, "nothing is published yet"),
         ("query 'select 1' --format parquet", 2, "parquet needs a file"),
         ("publish", 1, "no gold was built yet. Run `journeys build` first"),
