@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
+import duckdb
 import yaml
 from pydantic import (
     AfterValidator,
@@ -309,7 +310,46 @@ def _check_rules(config: Config, lines: Lines) -> Config:
         columns=TOUCHPOINT_COLUMNS + ORDER_COLUMNS,
         where=f"{lines.at('conversion')} (conversion)",
     )
+    _bind(checked, lines)
     return config.model_copy(update=checked)
+
+
+_COLUMN_TYPES = {
+    **dict.fromkeys(("occurred_at", "received_at", "source_occurred_at"), "timestamp"),
+    **dict.fromkeys(("is_clock_skewed", "is_machine_open", "is_order_conversion"), "boolean"),
+    **dict.fromkeys(("csat_rating", "nps_score"), "integer"),
+    **dict.fromkeys(("customer_order_index", "days_since_first_order"), "bigint"),
+    "event_id": "uuid",
+    "amount": "decimal(18, 2)",
+}
+"""Types of the columns that rules may use; the others are text."""
+
+
+def _bind(checked: dict[str, Any], lines: Lines) -> None:
+    """Let DuckDB bind every rule over no rows: a wrong type or literal is told with its line, not in the night."""
+    columns = TOUCHPOINT_COLUMNS + ORDER_COLUMNS
+    rows = ", ".join(f"null::{_COLUMN_TYPES.get(name, 'varchar')} as {name}" for name in columns)
+    rules = [
+        (f"{lines.at(section, index, 'when')} ({section}: {getattr(rule, key)})", rule.when)
+        for section, (key, _) in _EXPRESSIONS.items()
+        for index, rule in enumerate(checked[section])
+    ]
+    rules.append((f"{lines.at('conversion')} (conversion)", checked["conversion"]))
+    with duckdb.connect() as con:
+        con.execute(f"create table touchpoints as select {rows} limit 0")
+        for where, sql in rules:
+            try:
+                con.execute(f"select {sql} as holds from touchpoints").fetchall()
+                kind = con.execute(f"describe select {sql} as holds from touchpoints").fetchall()[0][1]
+            except duckdb.Error as error:
+                message = " ".join(str(error).split("LINE")[0].split())
+                raise ConfigurationError(
+                    f"does not fit the columns: {message}", where=where, value=sql, remedy="Correct the expression"
+                ) from None
+            if kind not in ("BOOLEAN", '"NULL"', "NULL"):
+                raise ConfigurationError(
+                    f"must be true or false, not {kind}", where=where, value=sql, remedy="Compare it with something"
+                )
 
 
 class Lines:

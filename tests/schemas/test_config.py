@@ -153,3 +153,19 @@ def test_no_expression_brings_anything_but_a_configuration_error(rule: str) -> N
         check_expression(rule, columns=TOUCHPOINT_COLUMNS, where="j.yml:1")
     except ConfigurationError:
         pass
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('stage_rules: [{stage: purchase, when: "event_type"}]', "must be true or false, not VARCHAR"),
+        ('exclude:\n  - {name: x, when: "amount + 1"}', "must be true or false, not DECIMAL"),
+        ("exclude:\n  - {name: x, when: \"regexp_matches(event_type, '(')\"}", "does not fit the columns"),
+        ("conversion: \"'abc'\"", "must be true or false, not VARCHAR"),
+        ("earliest_occurred_at: 2026-13-01", "not a value: month must be in 1..12"),
+    ],
+)
+def test_a_rule_of_another_type_and_a_day_that_is_none_are_told_before_anything_runs(text: str, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^j\.yml") as caught:
+        parse_config(text, source="j.yml")
+    assert message in str(caught.value)
