@@ -205,6 +205,8 @@ class Config(Part):
     retention: Annotated[tuple[RetentionDefinition, ...], Field(min_length=1)]
     churn_days: Annotated[int, Field(ge=1)]
     attribution_lookback: Duration
+    attribution_half_life: Duration
+    experiment_controls: dict[str, str]
     rfm: Rfm
     quality: Quality = Quality()
 

@@ -61,9 +61,9 @@ def build(con: duckdb.DuckDBPyConnection, *, config: Config, data_as_of: datetim
         scored as (
             select
                 *,
-                'r' || ({_score(recency, config.rfm.recency_days, ascending=False)})
-                || 'f' || ({_score("order_count", config.rfm.frequency, ascending=True)})
-                || 'm' || ({_score("revenue", config.rfm.monetary, ascending=True)}) as label
+                {_score(recency, config.rfm.recency_days, ascending=False)} as recency_score,
+                {_score("order_count", config.rfm.frequency, ascending=True)} as frequency_score,
+                {_score("revenue", config.rfm.monetary, ascending=True)} as monetary_score
             from bought
         ),
         this_month as (
@@ -90,7 +90,7 @@ def build(con: duckdb.DuckDBPyConnection, *, config: Config, data_as_of: datetim
             coalesce(order_count, 0) as order_count,
             coalesce(revenue, 0)::decimal(18, 2) as revenue,
             coalesce(channel_count, 0) as channel_count,
-            coalesce(label, 'no_orders') as segment,
+            coalesce('r' || recency_score || 'f' || frequency_score || 'm' || monetary_score, 'no_orders') as segment,
             case
                 when first_touch_at is null then null
                 when date_trunc('month', timezone({zone}, first_touch_at::timestamptz))::date = month then 'new'
@@ -100,7 +100,8 @@ def build(con: duckdb.DuckDBPyConnection, *, config: Config, data_as_of: datetim
                 else 'inactive'
             end as lifecycle_state,
             first_touch.rule_segment, experiment_variant,
-            coalesce(refund_amount, 0)::decimal(18, 2) as refund_amount
+            coalesce(refund_amount, 0)::decimal(18, 2) as refund_amount,
+            recency_score, frequency_score, monetary_score, last_order_at
         from known
         cross join this_month
         left join touched using (customer_key)

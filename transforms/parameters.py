@@ -30,6 +30,7 @@ def build(con: duckdb.DuckDBPyConnection, *, config: Config, data_as_of: datetim
             {_seconds(config.customer_conversion_window)}::bigint as customer_conversion_window_seconds,
             {config.churn_days} as churn_days,
             {_seconds(config.attribution_lookback)}::bigint as attribution_lookback_seconds,
+            {_seconds(config.attribution_half_life)}::bigint as attribution_half_life_seconds,
             {BREAKDOWN_LIMIT} as breakdown_limit,
             {DAY_INTERVALS} as day_intervals,
             {WEEK_INTERVALS} as week_intervals,
@@ -51,3 +52,6 @@ def build(con: duckdb.DuckDBPyConnection, *, config: Config, data_as_of: datetim
     con.execute("create or replace table friction_definitions (signal varchar)")
     for rule in config.friction:
         con.execute("insert into friction_definitions values (?)", [rule.signal])
+    con.execute("create or replace table experiment_definitions (experiment varchar, control_variant varchar)")
+    for experiment, variant in config.experiment_controls.items():
+        con.execute("insert into experiment_definitions values (?, ?)", [experiment, variant])

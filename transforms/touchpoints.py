@@ -61,7 +61,15 @@ def build(con: duckdb.DuckDBPyConnection, *, config: Config) -> None:
         target = "create or replace table touchpoints as" if bucket == 0 else "insert into touchpoints"
         con.execute(f"{target} {_touchpoints_sql(config)}")
     con.execute("drop table ruled; drop table walked; drop table session_ids; drop table journey_ids")
+    list_frictions(con)
     _count(con)
+
+
+def list_frictions(con: duckdb.DuckDBPyConnection) -> None:
+    """Make `touchpoint_frictions` (event_id, signal): one row per friction signal that a touchpoint shows."""
+    con.execute("""
+        create or replace table touchpoint_frictions as
+        select event_id, unnest(friction_signals) as signal from touchpoints where len(friction_signals) > 0""")
 
 
 def _rule(con: duckdb.DuckDBPyConnection, config: Config, condition: str) -> None:

@@ -2,7 +2,8 @@
 
 A model is `sql/gold/<table>.sql` (or `sql/intermediate/`, where it only serves others); its `.yml` says description,
 grain, columns and checks. `sql/silver/<table>.yml` describes a table that the transforms make, in the same words.
-Dependencies are read from the SQL with sqlglot.
+Dependencies are read from the SQL with sqlglot. What SQL cannot say (a linear solve) is a Python model,
+`sql/intermediate/<table>.py`: see `warehouse.python_models`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from sqlglot import exp
 from sqlglot.optimizer.scope import traverse_scope
 
 from schemas.errors import BuildError, ConfigurationError
+from warehouse import python_models
 
 logger = logging.getLogger(__name__)
 
@@ -34,11 +36,15 @@ FOLDERS = ("intermediate", "gold")
 LINEAGE_COLUMNS = ("_run_id", "_definition_hash", "_data_as_of")
 HELPER_TABLES = (
     "parameters", "interval_numbers", "stage_definitions", "retention_definitions", "friction_definitions",
-    "build_counts",
+    "experiment_definitions", "touchpoint_frictions", "build_counts",
 )  # fmt: skip
 """Small tables every model may read besides silver."""
 MADE_BY_CODE = ("data_quality",)
 """Gold tables without SQL: described by their .yml, filled by `warehouse.gates`."""
+
+
+PYTHON_ROWS = "rows_of_a_python_model"
+"""Name under which a Python model's answer is registered while its table is written."""
 
 
 class _Part(BaseModel):
@@ -126,10 +132,10 @@ class TableDescription(_Part):
 
 @dataclass(frozen=True)
 class Model:
-    """A table and what makes it; `sql` is empty for silver tables, which the transforms make."""
+    """A table and what makes it: SQL, or a Python model's text; empty for silver, which the transforms make."""
 
     name: str
-    sql: str
+    code: str
     path: Path
     description: TableDescription
     depends_on: frozenset[str]
@@ -138,6 +144,11 @@ class Model:
     def is_published(self) -> bool:
         """Intermediate models stay in the warehouse."""
         return self.path.parent.name != "intermediate"
+
+    @property
+    def is_python(self) -> bool:
+        """Whether Python makes it."""
+        return self.path.suffix == ".py"
 
 
 def load_description(path: Path) -> TableDescription:
@@ -179,7 +190,8 @@ def load_models(sql_dir: Path) -> list[Model]:
     or columns that differ between SQL and .yml.
     """
     silver = {model.name for model in load_silver(sql_dir)}
-    models = {path.stem: _load_model(path) for folder in FOLDERS for path in sorted((sql_dir / folder).glob("*.sql"))}
+    models = {path.stem: _load_sql(path) for folder in FOLDERS for path in sorted((sql_dir / folder).glob("*.sql"))}
+    models |= {path.stem: _load_python(path) for path in sorted((sql_dir / "intermediate").glob("*.py"))}
     for path in sorted(path for folder in FOLDERS for path in (sql_dir / folder).glob("*.yml")):
         if path.stem not in models and path.stem not in MADE_BY_CODE:
             raise ConfigurationError("describes no model", where=str(path), remedy=f"Write {path.stem}.sql beside it")
@@ -198,7 +210,7 @@ def load_models(sql_dir: Path) -> list[Model]:
         raise ConfigurationError(f"models depend on each other: {cycle}", remedy="Break the cycle") from None
 
 
-def _load_model(path: Path) -> Model:
+def _load_sql(path: Path) -> Model:
     sql = path.read_text(encoding="utf-8")
     try:
         statements = [statement for statement in sqlglot.parse(sql, dialect="duckdb") if statement]
@@ -219,6 +231,11 @@ def _load_model(path: Path) -> Model:
             f"columns differ from {path.stem}.yml: {', '.join(odd)}", where=str(path), remedy="Make both lists equal"
         )
     return Model(path.stem, sql, path, description, _tables(statements[0]))
+
+
+def _load_python(path: Path) -> Model:
+    description = load_description(path.with_suffix(".yml"))
+    return Model(path.stem, path.read_text(encoding="utf-8"), path, description, python_models.reads(path))
 
 
 def _tables(query: exp.Query) -> frozenset[str]:
@@ -251,22 +268,32 @@ def build_models(
     as_of = data_as_of.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ")
     for model in models:
         upstream = [hashes[name] for name in sorted(model.depends_on) if name in hashes]
-        content = "\x1f".join([definition_hash, model.sql, *upstream])
+        content = "\x1f".join([definition_hash, model.code, *upstream])
         hashes[model.name] = hashlib.sha256(content.encode()).hexdigest()[:16]
         started = time.monotonic()
         try:
+            source = _python_rows(con, model) if model.is_python else f"({model.code.rstrip().rstrip(';')})"
             con.execute(f"""
                 create or replace table {model.name} as
                 select
                     model.*, {exp.convert(run_id).sql("duckdb")} as _run_id,
                     '{hashes[model.name]}' as _definition_hash, timestamp '{as_of}' as _data_as_of
-                from ({model.sql.rstrip().rstrip(";")}) as model""")
+                from {source} as model""")
         except duckdb.Error as error:
             raise BuildError(
                 f"the model failed: {str(error).splitlines()[0]}", where=str(model.path), remedy="Correct the model"
             ) from error
+        if model.is_python:
+            con.unregister(PYTHON_ROWS)
         rows = count_rows(con, model.name)
         logger.info("gold: %s, %d rows, %.2f s", model.name, rows, time.monotonic() - started)
+
+
+def _python_rows(con: duckdb.DuckDBPyConnection, model: Model) -> str:
+    """Run a Python model; answers the SQL of its rows, with the types its .yml promises."""
+    con.register(PYTHON_ROWS, python_models.run(con, model.path, sorted(model.depends_on)))
+    columns = ", ".join(f"cast({item.name} as {item.type}) as {item.name}" for item in model.description.columns)
+    return f"(select {columns} from {PYTHON_ROWS})"
 
 
 def count_rows(con: duckdb.DuckDBPyConnection, table: str) -> int:

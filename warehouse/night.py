@@ -292,7 +292,7 @@ def _contract_hash() -> str:
 def _sql_hash() -> str:
     """Changes whenever a gold number, a check or a description could."""
     digest = hashlib.sha256()
-    for path in sorted(path for path in SQL_DIR.rglob("*") if path.suffix in (".sql", ".yml")):
+    for path in sorted(path for path in SQL_DIR.rglob("*") if path.suffix in (".sql", ".py", ".yml")):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 

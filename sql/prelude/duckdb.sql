@@ -66,3 +66,16 @@ create or replace macro wilson_high(successes, trials) as
             + 3.8414588206941236 / (4 * cast(trials as double) * trials)
         )
     ) / (1 + 3.8414588206941236 / trials)) end;
+
+-- Bounds of the 95 % Newcombe interval (hybrid of Wilson's) of a difference of two proportions; NULL without trials.
+create or replace macro newcombe_low(successes, trials, base_successes, base_trials) as
+    safe_ratio(successes, trials) - safe_ratio(base_successes, base_trials) - sqrt(
+        power(safe_ratio(successes, trials) - wilson_low(successes, trials), 2)
+        + power(wilson_high(base_successes, base_trials) - safe_ratio(base_successes, base_trials), 2)
+    );
+
+create or replace macro newcombe_high(successes, trials, base_successes, base_trials) as
+    safe_ratio(successes, trials) - safe_ratio(base_successes, base_trials) + sqrt(
+        power(wilson_high(successes, trials) - safe_ratio(successes, trials), 2)
+        + power(safe_ratio(base_successes, base_trials) - wilson_low(base_successes, base_trials), 2)
+    );

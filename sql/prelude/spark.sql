@@ -62,3 +62,21 @@ create or replace temporary function wilson_high(successes double, trials double
             successes / trials * (1 - successes / trials) / trials + 3.8414588206941236d / (4 * trials * trials)
         )
     ) / (1 + 3.8414588206941236d / trials)) end;
+
+create or replace temporary function newcombe_low(
+    successes double, trials double, base_successes double, base_trials double
+)
+    returns double
+    return safe_ratio(successes, trials) - safe_ratio(base_successes, base_trials) - sqrt(
+        power(safe_ratio(successes, trials) - wilson_low(successes, trials), 2)
+        + power(wilson_high(base_successes, base_trials) - safe_ratio(base_successes, base_trials), 2)
+    );
+
+create or replace temporary function newcombe_high(
+    successes double, trials double, base_successes double, base_trials double
+)
+    returns double
+    return safe_ratio(successes, trials) - safe_ratio(base_successes, base_trials) + sqrt(
+        power(wilson_high(successes, trials) - safe_ratio(successes, trials), 2)
+        + power(safe_ratio(base_successes, base_trials) - wilson_low(base_successes, base_trials), 2)
+    );

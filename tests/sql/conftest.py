@@ -13,7 +13,7 @@ import pytest
 
 from schemas.config import STAGES, parse_config
 from schemas.settings import PROJECT_DIR
-from transforms import parameters
+from transforms import parameters, touchpoints
 from warehouse.models import build_models, load_models, load_silver
 
 SQL_DIR = PROJECT_DIR / "sql"
@@ -73,6 +73,7 @@ class Warehouse:
         """Build every model; whatever its .yml says must hold, holds."""
         instant = datetime.fromisoformat(as_of).replace(tzinfo=UTC)
         parameters.build(self.con, config=parse_config(config, source="journey.yml"), data_as_of=instant)
+        touchpoints.list_frictions(self.con)
         models = load_models(SQL_DIR)
         build_models(self.con, models, sql_dir=SQL_DIR, run_id="test", definition_hash="test", data_as_of=instant)
         broken = [
