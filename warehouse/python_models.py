@@ -44,7 +44,7 @@ def reads(path: Path) -> frozenset[str]:
 
 def run(con: duckdb.DuckDBPyConnection, path: Path, tables: Sequence[str]) -> Any:
     """Call a Python model on its tables; answers its Arrow table. Raises BuildError naming the file."""
-    inputs: Mapping[str, Any] = {table: con.execute(f'from "{table}"').to_arrow_table() for table in tables}
+    inputs: Mapping[str, Any] = {table: con.table(table).to_arrow_table() for table in tables}
     try:
         return _load(path).model(inputs)
     except Exception as error:
