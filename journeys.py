@@ -84,6 +84,10 @@ def _instant(text: str | None) -> datetime | None:
         raise UsageError("--as-of lies outside the years 1 to 9999 in UTC", value=text) from None
 
 
+def _warn(text: str) -> None:
+    typer.echo(f"warning: {text}", err=True)
+
+
 def _print(answer: Any, *, as_json: bool, lines: list[str]) -> None:
     if as_json:
         typer.echo(json.dumps(answer, default=str))
@@ -169,16 +173,24 @@ def land(
 ) -> None:
     """Land raw records: read to the end offsets (or follow) and write them as Parquet."""
     from ingest.landing import land as run_land
+    from ingest.sources import missing_topics
     from schemas.topics import SOURCE_TOPICS
 
     settings: Settings = context.obj
+    source = source or settings.source
+    # A topic asked for by name is expected to be there; of the four channels a business may well lack one.
+    if topic and (missing := missing_topics(source, topic, settings)):
+        if not follow:
+            remedy = "Check the name; to wait for a topic that does not exist yet, use --follow"
+            raise UsageError("no such topic", where=source, value=", ".join(missing), remedy=remedy)
+        _warn(f"{source}: no topic {', '.join(missing)} yet; waiting for it")
     # SIGTERM and Ctrl-C end a following landing in good order; a drain is safe to kill.
     stop = threading.Event()
     if follow:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stop.set())
     ranges = run_land(
-        source or settings.source,
+        source,
         settings=settings,
         topics=topic or SOURCE_TOPICS,
         follow=follow,
@@ -257,7 +269,6 @@ def night(
 ) -> None:
     """One whole night without Airflow: land, silver, gold, publish."""
     from dags import steps
-    from ingest.landing import land as run_land
     from schemas.topics import SOURCE_TOPICS
     from warehouse.night import new_run_id
 
@@ -265,16 +276,22 @@ def night(
     data_as_of = _instant(as_of)
     run_id = run_id or new_run_id(datetime.now(UTC))
     source = source or settings.source
-    # In one call: a topic that cannot be landed stops the night after all the others were.
-    landed = [vars(part) for part in run_land(source, settings=settings, topics=SOURCE_TOPICS)]
+    landed = steps.land(SOURCE_TOPICS, source, settings)
     results = [
-        steps.silver(settings, run_id=run_id, source=source, data_as_of=data_as_of, full=full),
+        steps.silver(
+            settings,
+            run_id=run_id,
+            source=source,
+            data_as_of=data_as_of,
+            full=full,
+            landing_problem_count=len(steps.problems([landed])),
+        ),
         steps.gold(settings, run_id=run_id),
         steps.publish(settings, run_id=run_id),
     ]
-    lines = [f"landed {sum(item['record_count'] for item in landed):,} records"]
-    lines += [_line(result) for result in results]
+    lines = [f"landed {landed['record_count']:,} records", *(_line(result) for result in results)]
     _print({"landed": landed, "steps": results}, as_json=as_json, lines=lines)
+    steps.confirm_landing([landed])
 
 
 def _line(result: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ gates check them; and a new publication is swapped in atomically. Readers only e
 | `silver` | bronze to customers in one transaction; rejected records go to the dead-letter topic | nothing changed |
 | `gold` | every SQL model, then the gates | a failed gate stops here: yesterday's publication stays |
 | `publish` | Parquet and `journeys.duckdb`; updates the asset `journeys_published` | readers keep the one before |
+| `confirm_landing` | nothing, or fails: a log could not be landed | the night is published without that log's news; its message says what to do |
 
 | Parameter | Meaning |
 |---|---|
@@ -47,7 +48,7 @@ from airflow.sdk import (
     task,
 )
 
-from schemas.errors import ConfigurationError, GateFailedError, UsageError
+from schemas.errors import ConfigurationError, GateFailedError, UnlandedError, UsageError
 from schemas.settings import Settings, load_settings
 from schemas.topics import SOURCE_TOPICS
 
@@ -63,6 +64,10 @@ SILVER_DOC = """Loads bronze, resolves identities and rebuilds silver in one tra
 table `quarantine` and go to the dead-letter topic with their reason."""
 GOLD_DOC = """Builds every SQL model, then checks the gates. A failed one names check, table, observed and expected
 value; `journeys check` shows them all. Mend the cause, then clear this task or `silver`."""
+CONFIRM_DOC = """Fails when a topic or file could not be landed (its offsets expired, it was recreated, cut or cannot be
+read). All others were landed, built and published: one broken log must not keep their news back. The check
+`landing_problem_count` in `data_quality` tells readers; `quality.landing_problem_count: {fail: 0}` in journey.yml stops
+such a night before it publishes."""
 PUBLISH_DOC = """Writes the tables as Parquet and `journeys.duckdb`, then swaps `published/current` to them in one
 rename. The asset event carries run id, path and `data_as_of`."""
 
@@ -127,7 +132,7 @@ def _settings_and_source(context: Any) -> tuple[Settings, str]:
         "retry_policy": ExceptionRetryPolicy(
             rules=[
                 RetryRule(
-                    exception=[UsageError, ConfigurationError, GateFailedError],
+                    exception=[UsageError, ConfigurationError, GateFailedError, UnlandedError],
                     action=RetryAction.FAIL,
                     reason="It would fail again: the message says what to mend",
                 )
@@ -162,10 +167,10 @@ def journeys_nightly() -> None:
         context = get_current_context()
         context["topic"] = topic  # what the UI calls this mapped task
         settings, source = _settings_and_source(context)
-        return steps.land(topic, source, settings)
+        return steps.land([topic], source, settings)
 
     @task(pool=WAREHOUSE_POOL, doc_md=SILVER_DOC)
-    def silver() -> dict[str, Any]:
+    def silver(landed: Any) -> dict[str, Any]:
         from dags import steps
 
         context = get_current_context()
@@ -173,7 +178,14 @@ def journeys_nightly() -> None:
         start, end = _window(context)
         logger.info("window from %s to %s", start or "the beginning", end or "the newest touchpoint")
         full = bool(context["params"].get("full"))
-        return steps.silver(settings, run_id=_run_id(context), source=source, data_as_of=end, full=full)
+        return steps.silver(
+            settings,
+            run_id=_run_id(context),
+            source=source,
+            data_as_of=end,
+            full=full,
+            landing_problem_count=len(steps.problems(landed)),
+        )
 
     @task(pool=WAREHOUSE_POOL, doc_md=GOLD_DOC)
     def gold() -> dict[str, Any]:
@@ -193,7 +205,14 @@ def journeys_nightly() -> None:
         )
         return result
 
-    land.expand(topic=list(SOURCE_TOPICS)) >> silver() >> gold() >> publish()
+    @task(retries=0, doc_md=CONFIRM_DOC)
+    def confirm_landing(landed: Any) -> None:
+        from dags import steps
+
+        steps.confirm_landing(landed)
+
+    landed = land.expand(topic=list(SOURCE_TOPICS))
+    silver(landed) >> gold() >> publish() >> confirm_landing(landed)
 
 
 journeys_nightly()

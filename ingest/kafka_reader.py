@@ -75,6 +75,7 @@ class KafkaLanding:
             admin = stack.enter_context(open_admin(source, settings))
             self._cluster = cluster_id(admin)
             infos = self._describe(admin)
+            self.problems += self._deleted(infos)
             self._lock(stack, infos, settings.kafka_timeout_seconds)
             consumer = stack.enter_context(self._consumer())
             writer = stack.enter_context(
@@ -129,6 +130,13 @@ class KafkaLanding:
         for name in sorted(set(self._topics or ()) - infos.keys()):
             logger.info("topic %s does not exist on %s: nothing to land", name, self._source.address)
         return infos
+
+    def _deleted(self, infos: Mapping[str, TopicInfo]) -> Iterator[LandingError]:
+        for name in sorted(set(self._topics or ()) - infos.keys()):
+            for partition, segment in sorted(newest_segments(self._landing_dir, self._cluster, name).items()):
+                log = Log(self._cluster, name, partition)
+                yield self._contradiction(log, segment.end, "is no longer there: it was deleted", "no such topic")
+                break
 
     @contextmanager
     def _consumer(self) -> Iterator[KafkaConsumer]:
@@ -225,10 +233,13 @@ class KafkaLanding:
         )
 
     def _recreated(self, log: Log, landed: int, found: str) -> LandingError:
+        return self._contradiction(log, landed, "on the broker is another one now: it was recreated", found)
+
+    def _contradiction(self, log: Log, landed: int, what: str, found: str) -> LandingError:
         folder = partition_dir(self._landing_dir, log.cluster, log.topic, 0).parent
         aside = folder.parent.with_name(f"{folder.parent.name}-before")
         return LandingError(
-            f"offsets 0 to {landed} were landed, but the topic on the broker is another one now: it was recreated",
+            f"offsets 0 to {landed} were landed, but the topic {what}",
             where=f"{log} of cluster {self._cluster}",
             value=found,
             remedy=f"Restore the topic; or keep the old records and start afresh: mkdir -p {aside} && "

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from ingest.segments import LandedRange, merge_ranges
 from ingest.sources import FolderSource, open_source
-from schemas.errors import LandingError
+from schemas.errors import LandingError, UnlandedError
 from schemas.settings import Settings
 from schemas.topics import SOURCE_TOPICS
 
@@ -37,9 +37,10 @@ def land(
     set. `topics` None means all of them (on a drop folder also the files in its root); dead letters are never read.
     `accept_loss` records expired offsets as lost instead of refusing. Topics that do not exist are empty.
 
-    Raises ConfigurationError (URL, settings), BrokerError (unreachable within `settings.kafka_timeout_seconds`) and
-    LandingError when the source contradicts what was landed (expired or recreated topic, shrunken file): then
-    everything else has been landed before it is raised.
+    Raises ConfigurationError (URL, settings), BrokerError (unreachable within `settings.kafka_timeout_seconds`),
+    LandingError (another landing holds the topic, a landed file is broken) and UnlandedError when the source
+    contradicts what was landed (expired, recreated or deleted topic, shrunken file): then everything else has been
+    landed before it is raised.
     """
     started_at = time.monotonic()
     stop = stop or threading.Event()
@@ -59,13 +60,16 @@ def land(
     seconds = time.monotonic() - started_at
     logger.info("landed %d records of %d logs in %.1f s", count, len(merged), seconds)
     if problems:
-        raise _combined(problems)
+        error = _combined(problems)
+        error.problems, error.record_count = tuple(map(str, problems)), count
+        raise error
     return merged
 
 
-def _combined(problems: Sequence[LandingError]) -> LandingError:
+def _combined(problems: Sequence[LandingError]) -> UnlandedError:
     if len(problems) == 1:
-        return problems[0]
-    return LandingError(
+        first = problems[0]
+        return UnlandedError(first.what, where=first.where, value=first.value, remedy=first.remedy)
+    return UnlandedError(
         f"{len(problems)} logs could not be landed (all others were): " + " | ".join(map(str, problems))
     )

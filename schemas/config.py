@@ -10,11 +10,11 @@ import hashlib
 import re
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
-import duckdb
 import yaml
 from pydantic import (
     AfterValidator,
@@ -29,7 +29,9 @@ from pydantic import (
 from schemas.errors import ConfigurationError
 from schemas.expressions import check_expression
 from schemas.identifiers import IDENTIFIER_TYPES
+from schemas.rules import Rule, try_rules
 from schemas.topics import CHANNELS
+from schemas.yaml_document import Lines, read_yaml
 
 STAGES = ("awareness", "consideration", "purchase", "onboarding", "retention", "advocacy")
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
@@ -74,7 +76,7 @@ def _positive(value: timedelta) -> timedelta:
 
 def is_time_zone(value: str) -> str:
     """The value, when it names a zone; raises ValueError else."""
-    if value not in available_timezones():
+    if value not in available_timezones() or value == "localtime":  # which is another one on every machine
         raise ValueError("is not an IANA time zone, like UTC or America/New_York")
     return value
 
@@ -91,6 +93,22 @@ def _in_utc(value: datetime) -> datetime:
 
 Duration = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_positive)]
 Instant = Annotated[datetime, BeforeValidator(_start_of_day), AfterValidator(_in_utc)]
+_SMALLEST_RATE, _GREATEST_RATE = Decimal("0.00000001"), Decimal("9999999999.99999999")
+
+
+def _rate(value: Decimal) -> Decimal:
+    # the tables keep a rate as decimal(18, 8): a smaller one would count as 0
+    if not _SMALLEST_RATE <= value <= _GREATEST_RATE:
+        raise ValueError(f"must be a rate from {_SMALLEST_RATE:f} to {_GREATEST_RATE:f}")
+    return value
+
+
+def _ascending(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if any(after <= before for before, after in pairwise(values)):
+        raise ValueError("must be thresholds in ascending order, each greater than the one before")
+    return values
+
+
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 
@@ -156,9 +174,9 @@ class RetentionDefinition(Part):
 class Rfm(Part):
     """Four ascending thresholds each, giving scores 1 to 5."""
 
-    recency_days: tuple[int, int, int, int]
-    frequency: tuple[int, int, int, int]
-    monetary: tuple[Decimal, Decimal, Decimal, Decimal]
+    recency_days: Annotated[tuple[int, int, int, int], AfterValidator(_ascending)]
+    frequency: Annotated[tuple[int, int, int, int], AfterValidator(_ascending)]
+    monetary: Annotated[tuple[Decimal, Decimal, Decimal, Decimal], AfterValidator(_ascending)]
 
 
 class Limit(Part):
@@ -178,6 +196,7 @@ class Quality(Part):
     unattributed_ratio: Limit = Limit(warn=0.05, fail=0.5)
     unstaged_ratio: Limit = Limit(warn=0.2)
     unconverted_currency_ratio: Limit = Limit(warn=0.0)
+    landing_problem_count: Limit = Limit(warn=0)
 
 
 class Config(Part):
@@ -186,7 +205,7 @@ class Config(Part):
     reporting_timezone: Annotated[str, AfterValidator(is_time_zone)]
     week_starts_on: Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
     reporting_currency: Currency
-    currency_rates: dict[Currency, Annotated[Decimal, Field(gt=0)]]
+    currency_rates: dict[Currency, Annotated[Decimal, AfterValidator(_rate)]]
     earliest_occurred_at: Instant
     clock_skew_tolerance: Duration
     max_links_per_identifier: Annotated[int, Field(ge=1)]
@@ -209,6 +228,7 @@ class Config(Part):
     experiment_controls: dict[str, str]
     rfm: Rfm
     quality: Quality = Quality()
+    _rules: tuple[Rule, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
@@ -219,6 +239,11 @@ class Config(Part):
         if unknown := set(self.blocked_identifiers) - set(IDENTIFIER_TYPES):
             raise ValueError(f"blocked_identifiers: unknown type {sorted(unknown)[0]!r}")
         return self
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """Every expression with its place, as `parse_config` found it."""
+        return self._rules
 
     @property
     def time_zone(self) -> ZoneInfo:
@@ -265,21 +290,10 @@ def load_config(path: Path) -> Config:
 
 def parse_config(text: str, *, source: str) -> Config:
     """A configuration from YAML text; keys that are left out take the shipped file's values."""
-    try:
-        tree = yaml.compose(text, Loader=yaml.SafeLoader)
-        document = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{source}:{mark.line + 1}" if mark else source
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise ConfigurationError(f"not valid YAML: {problem}", where=where, remedy="Correct the line") from None
-    except ValueError as error:  # YAML made a date of it, and there is no such day
-        raise ConfigurationError(f"not a value: {error}", where=source, remedy="Correct the date") from None
-    except RecursionError:
-        raise ConfigurationError("nested too deeply", where=source, remedy="Flatten the file") from None
+    document, lines = read_yaml(text, source=source)
+    document = document or {}
     if not isinstance(document, dict):
         raise ConfigurationError("must hold keys and values", where=source, remedy="See the shipped journey.yml")
-    lines = Lines(source, tree)
     try:
         config = Config.model_validate({**_defaults(), **document})
     except ValidationError as error:
@@ -290,7 +304,27 @@ def parse_config(text: str, *, source: str) -> Config:
             value=first["input"] if not isinstance(first["input"], dict) else None,
             remedy="See docs/configuration.md",
         ) from None
+    _refuse_repeated(config, lines)
     return _check_rules(config, lines)
+
+
+def _refuse_repeated(config: Config, lines: Lines) -> None:
+    """A signal or a retention table that stands twice would be counted twice; a segment's name may: the first holds."""
+    named = [("friction", index, rule.signal) for index, rule in enumerate(config.friction)]
+    named += [
+        ("retention", index, f"{definition.start_event}, {definition.return_event}")
+        for index, definition in enumerate(config.retention)
+    ]
+    known: set[tuple[str, str]] = set()
+    for section, index, name in named:
+        if (section, name) in known:
+            raise ConfigurationError(
+                "stands twice",
+                where=f"{lines.at(section, index)} ({section})",
+                value=name,
+                remedy="Remove one, or join the two rules with OR" if section == "friction" else "Remove one",
+            )
+        known.add((section, name))
 
 
 def _defaults() -> dict[str, Any]:
@@ -301,81 +335,20 @@ def _defaults() -> dict[str, Any]:
 
 def _check_rules(config: Config, lines: Lines) -> Config:
     checked: dict[str, Any] = {}
+    found: list[Rule] = []
     for section, (key, columns) in _EXPRESSIONS.items():
         rules = []
         for index, rule in enumerate(getattr(config, section)):
             where = f"{lines.at(section, index, 'when')} ({section}: {getattr(rule, key)})"
-            rules.append(rule.model_copy(update={"when": check_expression(rule.when, columns=columns, where=where)}))
+            sql = check_expression(rule.when, columns=columns, where=where)
+            rules.append(rule.model_copy(update={"when": sql}))
+            found.append(Rule(section, index, sql, where))
         checked[section] = tuple(rules)
-    checked["conversion"] = check_expression(
-        config.conversion,
-        columns=TOUCHPOINT_COLUMNS + ORDER_COLUMNS,
-        where=f"{lines.at('conversion')} (conversion)",
-    )
-    _bind(checked, lines)
-    return config.model_copy(update=checked)
-
-
-_COLUMN_TYPES = {
-    **dict.fromkeys(("occurred_at", "received_at", "source_occurred_at"), "timestamp"),
-    **dict.fromkeys(("is_clock_skewed", "is_machine_open", "is_order_conversion"), "boolean"),
-    **dict.fromkeys(("csat_rating", "nps_score"), "integer"),
-    **dict.fromkeys(("customer_order_index", "days_since_first_order"), "bigint"),
-    "event_id": "uuid",
-    "amount": "decimal(18, 2)",
-}
-"""Types of the columns that rules may use; the others are text."""
-
-
-def _bind(checked: dict[str, Any], lines: Lines) -> None:
-    """Let DuckDB bind every rule over no rows: a wrong type or literal is told with its line, not in the night."""
-    columns = TOUCHPOINT_COLUMNS + ORDER_COLUMNS
-    rows = ", ".join(f"null::{_COLUMN_TYPES.get(name, 'varchar')} as {name}" for name in columns)
-    rules = [
-        (f"{lines.at(section, index, 'when')} ({section}: {getattr(rule, key)})", rule.when)
-        for section, (key, _) in _EXPRESSIONS.items()
-        for index, rule in enumerate(checked[section])
-    ]
-    rules.append((f"{lines.at('conversion')} (conversion)", checked["conversion"]))
-    with duckdb.connect() as con:
-        con.execute(f"create table touchpoints as select {rows} limit 0")
-        for where, sql in rules:
-            try:
-                con.execute(f"select {sql} as holds from touchpoints").fetchall()
-                kind = con.execute(f"describe select {sql} as holds from touchpoints").fetchall()[0][1]
-            except duckdb.Error as error:
-                message = " ".join(str(error).split("LINE")[0].split())
-                raise ConfigurationError(
-                    f"does not fit the columns: {message}", where=where, value=sql, remedy="Correct the expression"
-                ) from None
-            if kind not in ("BOOLEAN", '"NULL"', "NULL"):
-                raise ConfigurationError(
-                    f"must be true or false, not {kind}", where=where, value=sql, remedy="Compare it with something"
-                )
-
-
-class Lines:
-    """Where each key of a YAML document stands, for error messages."""
-
-    def __init__(self, source: str, tree: yaml.Node | None) -> None:
-        self.source, self.tree = source, tree
-
-    def at(self, *path: str | int) -> str:
-        """`file:line` of the deepest part of `path` that is in the document."""
-        node, line = self.tree, None
-        for part in path:
-            found = self._child(node, part)
-            if found is None:
-                break
-            node = found
-            line = node.start_mark.line + 1
-        return f"{self.source}:{line}" if line else self.source
-
-    @staticmethod
-    def _child(node: yaml.Node | None, part: str | int) -> yaml.Node | None:
-        if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            child: yaml.Node = node.value[part]
-            return child
-        if isinstance(node, yaml.MappingNode):
-            return next((value for key, value in node.value if key.value == str(part)), None)
-        return None
+    where = f"{lines.at('conversion')} (conversion)"
+    every_column = TOUCHPOINT_COLUMNS + ORDER_COLUMNS
+    checked["conversion"] = check_expression(config.conversion, columns=every_column, where=where)
+    found.append(Rule("conversion", 0, checked["conversion"], where))
+    try_rules(found, every_column)
+    config = config.model_copy(update=checked)
+    config._rules = tuple(found)
+    return config

@@ -53,6 +53,13 @@ class LandingError(JourneysError):
     """Landed offsets and the source disagree (expired range, recreated topic, shrunken drop file)."""
 
 
+class UnlandedError(LandingError):
+    """Some logs contradict what was landed of them: `problems`; all others were landed, `record_count` records."""
+
+    problems: tuple[str, ...] = ()
+    record_count = 0
+
+
 class BuildError(JourneysError):
     """A transform or a model failed, or a second writer holds the warehouse."""
 

@@ -7,9 +7,11 @@ import io
 import json
 import os
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -203,6 +205,11 @@ def test_a_broken_journey_yml_is_told_by_line_and_rule(cli: Cli, tmp_path: Path,
         ("night --from file://{tmp}/drop --run-id ../x", 2, "not a run id (got '../x')"),
         ("land --from ftp://somewhere", 2, "ftp://somewhere"),
         ("land --from kafka://", 2, "kafka://"),
+        (
+            "land --from file://{tmp}/drop --topic nope --topic there",
+            2,
+            "/drop: no such topic (got 'nope'). Check the name; to wait for a topic that does not exist yet, use --fol",
+        ),
         ("produce --start soon --to file://{tmp}/drop", 2, "--start is not a day (got 'soon')"),
         ("replay {tmp}/none.csv --mapping {tmp}/none.yml --to file://{tmp}/drop", 2, "none.yml"),
         ("replay {tmp}/a.csv --mapping {tmp}/a.yml --table stores", 2, "--table needs NAME=FILE (got 'stores')"),
@@ -211,10 +218,42 @@ def test_a_broken_journey_yml_is_told_by_line_and_rule(cli: Cli, tmp_path: Path,
 def test_every_mistake_has_its_code_and_one_line(
     cli: Cli, tmp_path: Path, command: str, code: int, message: str
 ) -> None:
-    (tmp_path / "drop").mkdir()
+    (tmp_path / "drop" / "there").mkdir(parents=True)
     answer = cli("--home", tmp_path / "home", *shlex.split(command.format(tmp=tmp_path)))
     assert message in one_line_error(answer)
     assert answer.code == code
+
+
+def test_a_topic_of_the_default_list_may_be_missing_and_a_following_landing_waits_for_one_by_name(
+    cli: Cli, tmp_path: Path
+) -> None:
+    (tmp_path / "there").mkdir()
+    source = ("--home", tmp_path / "home", "land", "--from", f"file://{tmp_path}")
+    assert cli(*source) == cli(*source, "--topic", "there") == (0, "landed 0 records\n", "")
+    with subprocess.Popen(
+        [BIN, *source, "--topic", "later", "--follow"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as following:
+        assert following.stderr is not None
+        assert following.stderr.readline() == f"warning: file://{tmp_path}: no topic later yet; waiting for it\n"
+        (tmp_path / "later").mkdir()
+        (tmp_path / "later" / "a.ndjson").write_bytes(b"1\n")
+        deadline = time.monotonic() + 30
+        while not list((tmp_path / "home").rglob("*.parquet")):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        following.terminate()
+        out, _ = following.communicate()
+    assert (following.returncode, out.splitlines()[-1]) == (0, "landed 1 records")
+
+
+@pytest.mark.broker
+def test_a_topic_asked_for_by_name_that_the_broker_does_not_have_is_told(
+    cli: Cli, tmp_path: Path, kafka_url: str
+) -> None:
+    answer = cli("--home", tmp_path, "land", "--from", kafka_url, "--topic", "nope")
+    assert answer.code == 2
+    assert f"{kafka_url}: no such topic (got 'nope')" in one_line_error(answer)
+    assert cli("--home", tmp_path, "land", "--from", kafka_url) == (0, "landed 0 records\n", "")
 
 
 def test_wrong_use_that_the_parser_sees_is_code_2(cli: Cli) -> None:
@@ -266,6 +305,35 @@ def test_a_failed_gate_is_code_1_and_check_says_so(cli: Cli, night: Any, tmp_pat
     assert told.code == 1
     assert told.out.splitlines()[3].split()[:4] == ["false", "fail", "quarantine", "quarantined_ratio"]
     assert cli("--home", home, "check").code == 0
+
+
+def test_a_night_goes_on_without_what_cannot_be_landed_and_ends_saying_so(cli: Cli, night: Any, tmp_path: Path) -> None:
+    _, drop, _ = night
+    mine = tmp_path / "drop"
+    shutil.copytree(drop, mine)
+    for name in ("cut.parquet", "torn.parquet"):
+        (mine / "journeys.web.v1" / name).write_bytes(b"PAR1 and no more")
+    common = ("--home", tmp_path / "home", "night", "--from", f"file://{mine}")
+    answer = cli(*common)
+    assert answer.code == 1
+    last = answer.err.splitlines()[-1]
+    assert "cut.parquet" in last and "torn.parquet" in last and "All other logs were landed, built" in last
+    manifest = json.loads((tmp_path / "home" / "published" / "current" / "manifest.json").read_text())
+    assert manifest["tables"]["touchpoints"]["row_count"] > 300
+    sql = "select table_name, severity, observed, passed from data_quality where check_name = 'landing_problem_count'"
+    assert cli("--home", tmp_path / "home", "query", sql, "--format", "csv").out.splitlines()[1:] == [
+        "landing,warn,2.0,False"
+    ]
+
+    strict = tmp_path / "journey.yml"
+    strict.write_text("quality:\n  landing_problem_count: {fail: 0}\n")
+    stopped = cli("--config", strict, *common, "--run-id", "strict")
+    assert stopped.code == 1 and "landing_problem_count did not hold" in stopped.err
+    assert json.loads((tmp_path / "home" / "published" / "current" / "manifest.json").read_text()) == manifest
+    for name in ("cut.parquet", "torn.parquet"):
+        (mine / "journeys.web.v1" / name).unlink()
+    mended = cli("--config", strict, *common, "--run-id", "strict")
+    assert mended.code == 0, mended.err
 
 
 def test_the_installed_command_runs_from_anywhere(tmp_path: Path, night: Any) -> None:

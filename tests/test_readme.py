@@ -28,7 +28,7 @@ def demo_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings, url = load_settings(home=home), f"file://{home / 'drop'}"
     produce(url, settings=settings)
     for topic in SOURCE_TOPICS:
-        steps.land(topic, url, settings)
+        steps.land([topic], url, settings)
     steps.silver(settings, run_id="readme", source=url, data_as_of=datetime.fromisoformat(WINDOW_END).astimezone(UTC))
     steps.gold(settings, run_id="readme")
     steps.publish(settings, run_id="readme")

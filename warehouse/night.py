@@ -23,7 +23,7 @@ import duckdb
 from schemas.config import Config, load_config
 from schemas.errors import BuildError, UsageError
 from schemas.settings import PROJECT_DIR, Settings
-from transforms import bronze, silver
+from transforms import bronze, failing_rule, silver
 from warehouse import gates, models, publish
 from warehouse.database import connect
 
@@ -65,12 +65,18 @@ def definition_hash(config: Config) -> str:
 
 
 def build_silver(
-    settings: Settings, *, run_id: str, data_as_of: datetime | None = None, full: bool = False
+    settings: Settings,
+    *,
+    run_id: str,
+    data_as_of: datetime | None = None,
+    full: bool = False,
+    landing_problem_count: int = 0,
 ) -> StepResult:
     """Load bronze from landing and rebuild silver as of `data_as_of` (None: the newest inbound touchpoint).
 
     `full` loads bronze anew and is the only way a given `data_as_of` may lie before the last build's; a derived one
-    never does. Raises UsageError when it would.
+    never does. `landing_problem_count` logs of the source could not be landed: data_quality tells. Raises UsageError
+    when `data_as_of` would move back.
     """
     _check_run_id(run_id)
     config = load_config(settings.config)
@@ -84,14 +90,22 @@ def build_silver(
                 remedy="Rebuild the past with `journeys build --full --as-of T`",
             )
         definitions = definition_hash(config)
-        inputs = [definitions, data_as_of.isoformat() if data_as_of else "", _bronze_state(con)]
+        as_of_text = data_as_of.isoformat() if data_as_of else ""
+        inputs = [definitions, as_of_text, _bronze_state(con), str(landing_problem_count)]
+
+        floor = previous.data_as_of if previous else None  # only --as-of moves it back
 
         def _build() -> tuple[datetime, dict[str, Any]]:
-            floor = previous.data_as_of if previous else None  # only --as-of moves it back
             as_of = silver.build(con, config=config, data_as_of=data_as_of, not_before=floor)
+            con.execute(
+                "insert into build_counts by name select 'landing_problem_count' as check_name, "
+                "'landing' as table_name, ? as numerator, ? as observed",
+                [landing_problem_count, landing_problem_count],
+            )
             return as_of, {"row_counts": _row_counts(con, silver.TABLES), "definition_hash": definitions}
 
-        return _step(con, SILVER, run_id, inputs, _build)
+        with failing_rule.named(con, config=config, data_as_of=data_as_of, not_before=floor):
+            return _step(con, SILVER, run_id, inputs, _build)
 
 
 def build_gold(settings: Settings, *, run_id: str) -> StepResult:

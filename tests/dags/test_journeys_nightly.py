@@ -50,16 +50,17 @@ def test_the_dag_has_the_shape_operators_rely_on(airflow: Any) -> None:
     assert "land" in details["doc_md"] and "window_end" in details["doc_md"], f"no doc_md: {REMEDY}"
     assert set(details["params"]) == {"window_start", "window_end", "source", "full"}
     tasks = {task["task_id"]: task for task in airflow.call("GET", f"{DAG}/tasks")["tasks"]}
-    assert {name: task["downstream_task_ids"] for name, task in tasks.items()} == {
-        "land": ["silver"],
+    assert {name: sorted(task["downstream_task_ids"]) for name, task in tasks.items()} == {
+        "land": ["confirm_landing", "silver"],
         "silver": ["gold"],
         "gold": ["publish"],
-        "publish": [],
+        "publish": ["confirm_landing"],
+        "confirm_landing": [],
     }
     assert tasks["land"]["is_mapped"] and not tasks["silver"]["is_mapped"]
     for name, task in tasks.items():
         assert task["doc_md"], f"{name} has no doc_md: {REMEDY}"
-        assert task["retries"] >= 2, f"{name} is not retried: {REMEDY}"
+        assert task["retries"] >= 2 or name == "confirm_landing", f"{name} is not retried: {REMEDY}"
     writers = {name for name, task in tasks.items() if task["pool"] == "journeys_warehouse"}
     assert writers == {"silver", "gold", "publish"}, f"who writes the warehouse takes its pool: {REMEDY}"
     assert airflow.call("GET", "/api/v2/pools/journeys_warehouse")["slots"] == 1
@@ -143,3 +144,18 @@ def test_wrong_parameters_fail_at_once_and_say_why(airflow: Any, journeys_home: 
     silver = next(task for task in airflow.tasks(run_id) if task["task_id"] == "silver")
     assert (silver["state"], silver["try_number"]) == ("failed", 1), "what would fail again is not retried"
     assert "window_start must lie before window_end" in airflow.task_log(run_id, "silver", 1)
+
+
+def test_a_log_that_cannot_be_landed_fails_the_run_after_the_others_were_published(
+    airflow: Any, journeys_home: Path, tmp_path: Path
+) -> None:
+    drop = tmp_path / "drop"
+    produce(f"file://{drop}", settings=load_settings(home=journeys_home), customers=20, days=20)
+    (drop / "journeys.web.v1" / "cut.parquet").write_bytes(b"PAR1 and no more")
+    run_id = airflow.trigger({"source": f"file://{drop}", "full": True, "window_end": WINDOW_END}, run_id="cut-file")
+    assert airflow.wait(run_id, 240) == "failed"
+    states = {(task["task_id"], task["state"], task["try_number"]) for task in airflow.tasks(run_id)}
+    assert ("publish", "success", 1) in states and ("confirm_landing", "failed", 1) in states, airflow.report(run_id)
+    assert current(journeys_home)["run_id"] == run_id
+    said = airflow.task_log(run_id, "confirm_landing", 1)
+    assert "cut.parquet" in said and "All other logs were landed, built and published" in said

@@ -16,8 +16,8 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from ingest.kafka import CONSUMER_GROUP
 from ingest.landing import LandedRange, land
 from ingest.segments import exclusive
-from schemas.errors import BrokerError, LandingError
-from schemas.landing import contained_segments, list_segments
+from schemas.errors import BrokerError, LandingError, UnlandedError
+from schemas.landing import list_segments, live_segments
 from schemas.settings import Settings
 from schemas.topics import DEAD_LETTER_TOPIC
 
@@ -146,7 +146,7 @@ def test_a_file_contained_in_another_is_not_read_and_a_half_written_one_is_clear
     pq.write_table(pa.concat_tables([pq.ParquetFile(first).read(), pq.ParquetFile(second).read()]), merged)
     (first.parent / f".{0:020d}-{9:020d}.tmp").write_bytes(b"half")
     assert [row["value"] for row in landed(settings)] == [b"a", b"b", b"c"]
-    contained = contained_segments(settings.landing_dir)
+    contained = set(list_segments(settings.landing_dir)) - set(live_segments(settings.landing_dir))
     assert {s.path(settings.landing_dir) for s in contained} == {first, second}
     assert land(cluster.url, settings=settings) == []
     assert not list(settings.landing_dir.rglob("*.tmp"))
@@ -217,6 +217,21 @@ def test_a_topic_recreated_with_fewer_partitions_is_a_loud_error(cluster, settin
     cluster.create(TOPIC, 1)
     with pytest.raises(LandingError, match=r"journeys.web.v1\[1\].*no such partition"):
         land(cluster.url, settings=settings)
+
+
+def test_a_deleted_topic_is_a_loud_error_and_its_remedy_works(cluster, settings, landed):
+    cluster.create(TOPIC)
+    cluster.create("journeys.store.v1")
+    cluster.send(TOPIC, b"old")
+    land(cluster.url, settings=settings)
+    cluster.delete(TOPIC)
+    cluster.send("journeys.store.v1", b"other topic")
+    with pytest.raises(UnlandedError, match=r"journeys.web.v1\[0\].*offsets 0 to 0 were landed.*deleted") as raised:
+        land(cluster.url, settings=settings)
+    assert (raised.value.record_count, len(raised.value.problems)) == (1, 1)
+    assert [row["value"] for row in landed(settings)] == [b"other topic", b"old"]
+    subprocess.run(str(raised.value).split("start afresh: ")[1], shell=True, check=True)
+    assert land(cluster.url, settings=settings) == []
 
 
 def test_markers_and_aborted_transactions_neither_stall_a_drain_nor_count_as_lost(cluster, settings, landed):

@@ -25,6 +25,7 @@ def test_a_later_stage_at_the_very_end_of_the_window_is_an_advance(warehouse: An
     walk("late", ("2026-01-01 10:00", "awareness"), ("2026-01-31 10:00:00.000001", "purchase"))
     warehouse.build("2026-06-01")
     assert counts(warehouse) == {"awareness": (2, 1, 0, 1, 2), "purchase": (2, 0, 0, 2, 0)}
+    assert counts(warehouse, columns="median_seconds_to_advance")["awareness"] == (30 * 86400,)  # of who advanced
     assert counts(warehouse, scope="customer")["awareness"] == (2, 2, 0, 0, 2)  # its window is 365 days
 
 

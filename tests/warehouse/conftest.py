@@ -50,7 +50,7 @@ class Home:
             (self.drop / topic / f"{name}.ndjson").write_bytes(b"".join(lines))
 
     def land(self) -> int:
-        return sum(steps.land(topic, self.url, self.settings)["record_count"] for topic in SOURCE_TOPICS)
+        return sum(steps.land([topic], self.url, self.settings)["record_count"] for topic in SOURCE_TOPICS)
 
     def silver(self, run_id: str = "r1", **options: Any) -> dict[str, Any]:
         return steps.silver(self.settings, run_id=run_id, source=self.url, **options)
