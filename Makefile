@@ -10,6 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PY := $(BIN)/python
 READY := $(VENV)/.ready
+ORACLES := $(VENV)/.oracles
 
 .PHONY: help setup demo example test test-fast campaign lint format typecheck bench kafka kafka-down airflow docs lock clean
 
@@ -25,6 +26,11 @@ $(READY): pyproject.toml requirements.lock
 	$(BIN)/uv pip install --quiet --python $(PY) --no-deps -e .
 	touch $@
 
+# Systems that others wrote, to compare numbers with: the tests and benchmarks need them, nothing else does.
+$(ORACLES): $(READY) tests/oracles/requirements.lock
+	$(BIN)/uv pip install --quiet --python $(PY) --require-hashes -r tests/oracles/requirements.lock
+	touch $@
+
 setup: $(READY) ## Make the virtual environment with the locked packages
 
 demo: setup ## A month of four channels through Kafka, Airflow and DuckDB, with tables at the end
@@ -33,16 +39,16 @@ demo: setup ## A month of four channels through Kafka, Airflow and DuckDB, with 
 example: setup ## Real grocery data (completejourney) through replay, Kafka and a night
 	$(PY) examples/completejourney/run.py
 
-test: setup ## The whole suite, with a real Kafka broker and a real Airflow scheduler
+test: setup $(ORACLES) ## The whole suite, with a real Kafka broker and a real Airflow scheduler
 	$(PY) -m pytest -m "not campaign" --durations=10
 
 test-fast: setup ## The everyday loop: no broker, no scheduler, nothing slow
 	$(PY) -m pytest -m "not campaign and not slow and not broker and not scheduler" -n 2
 
-campaign: setup ## The long proofs (kills, thousands of histories, fuzzing); figures go to docs/measurements
+campaign: setup $(ORACLES) ## The long proofs (kills, thousands of histories, fuzzing); figures go to docs/measurements
 	$(PY) benchmarks/campaign.py
 
-bench: setup ## Throughput and memory next to floors of the same run
+bench: setup $(ORACLES) ## Throughput and memory next to floors of the same run
 	$(PY) -m benchmarks.bench
 
 lint: setup ## Style and the SQL models' portable subset; edits nothing
@@ -73,6 +79,9 @@ docs: setup ## Write the generated reference pages (docs/reference)
 lock: setup ## Pin the newest allowed packages, by hash and without host names
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-annotate --no-header --extra dev --upgrade pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-annotate --no-header --upgrade -c <(sed -n 's/^\([a-z].*\) \\$$/\1/p' requirements.lock) \
+		tests/oracles/requirements.in -o tests/oracles/requirements.lock
 
 clean: ## Remove the demo's state, caches and local Airflow (keeps .venv and Kafka's downloads)
 	-test ! -x $(PY) || $(PY) deploy/kafka/broker.py stop

@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -63,3 +64,23 @@ def figures(request: pytest.FixtureRequest) -> Callable[..., None]:
                 stream.write(json.dumps({"test": request.node.name, **values}, default=str) + "\n")
 
     return _keep
+
+
+@pytest.fixture(scope="session")
+def demo_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """JOURNEYS_HOME after the demo's own night, through the drop folder; `truth.json` lies in it."""
+    from dags import steps
+    from examples.demo import WINDOW_END
+    from ingest.scenario.run import produce
+    from schemas.settings import load_settings
+    from schemas.topics import SOURCE_TOPICS
+
+    home = tmp_path_factory.mktemp("demo")
+    (home / "drop").mkdir()
+    settings, url = load_settings(home=home), f"file://{home / 'drop'}"
+    produce(url, settings=settings, truth_path=home / "truth.json")
+    steps.land(SOURCE_TOPICS, url, settings)
+    steps.silver(settings, run_id="demo", source=url, data_as_of=datetime.fromisoformat(WINDOW_END).astimezone(UTC))
+    steps.gold(settings, run_id="demo")
+    steps.publish(settings, run_id="demo")
+    return home

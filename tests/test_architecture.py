@@ -65,8 +65,9 @@ def test_heavy_services_are_not_imported_at_module_level(room: str) -> None:
             assert not {name.split(".")[0] for name in names} & heavy, f"{path.name}: import it inside the function"
 
 
-def test_the_lock_names_no_host() -> None:
-    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+@pytest.mark.parametrize("lock", ["requirements.lock", "tests/oracles/requirements.lock"])
+def test_a_lock_pins_by_hash_and_names_no_host(lock: str) -> None:
+    lines = (ROOT / lock).read_text(encoding="utf-8").splitlines()
     assert not [line for line in lines if "://" in line or line.startswith("--index")]
     pins = [line for line in lines if line and line[0].isalpha()]
     assert pins and all("==" in pin for pin in pins)
