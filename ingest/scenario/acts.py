@@ -24,7 +24,7 @@ class Actor:
         """Every act of the person, in time order."""
         at = self.person.arrives_at
         self.web_visit(at)
-        while (at := at + self._pause(at)) < self.end:
+        while (at := self._next_visit(at)) < self.end:
             is_store = self.rng.random() < self._store_share()
             self.store_visit(at) if is_store else self.web_visit(at)
         self.newsletters()
@@ -33,16 +33,25 @@ class Actor:
     def _rate(self, at: float) -> float:
         rate = self.person.persona.visits_per_day + self.person.persona.store_visits_per_day
         slow = self.person.slow_reply_at
-        if slow is not None and at > slow:
+        if slow is not None and at >= slow:
             rate *= STORIES.visits_after_slow_reply
         if self.person.gets_working_campaign:
-            sent = STORIES.working_campaign_day * DAY
-            if sent < at < sent + STORIES.campaign_days * DAY:
+            begins, ends = _CAMPAIGN
+            if begins <= at < ends:
                 rate *= 1 + STORIES.working_campaign_lift
         return rate
 
-    def _pause(self, at: float) -> float:
-        return 2 * HOUR + self.rng.expovariate(self._rate(at)) * DAY
+    def _next_visit(self, at: float) -> float:
+        """Two hours at least, then by a Poisson process whose rate changes at the instants of the stories."""
+        at += 2 * HOUR
+        changes = sorted(instant for instant in (*_CAMPAIGN, self.person.slow_reply_at or 0.0) if instant > at)
+        wanted = self.rng.expovariate(1.0)  # visits to expect until the next one
+        for change in changes:
+            expected = self._rate(at) * (change - at) / DAY
+            if wanted < expected:
+                break
+            wanted, at = wanted - expected, change
+        return at + wanted / self._rate(at) * DAY
 
     def _store_share(self) -> float:
         persona = self.person.persona
@@ -296,5 +305,6 @@ def _soft(who: dict[str, Any]) -> dict[str, Any]:
     return {"anonymous_id": who["anonymous_id"]}
 
 
+_CAMPAIGN = (STORIES.working_campaign_day * DAY, (STORIES.working_campaign_day + STORIES.campaign_days) * DAY)
 _PAGES = ("/", "/new", "/sale", "/women", "/men", "/kids", "/about", "/stores", "/blog/spring")
 _SEARCHES = ("shoes", "rain jacket", "gift", "socks", "backpack")
