@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import sys
 import threading
@@ -18,7 +19,7 @@ from typing import Annotated, Any
 import typer
 
 from schemas.errors import JourneysError, UsageError
-from schemas.settings import Settings, load_settings
+from schemas.settings import Settings, ignored_variables, load_settings
 
 app = typer.Typer(
     name="journeys",
@@ -68,6 +69,9 @@ def _common(
     )
     # kafka-python reports each connection attempt; our own errors say what matters.
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
+    for name, closest in ignored_variables(os.environ).items():
+        hint = f"did you mean {closest}?" if closest else "docs/reference/settings.md lists them all"
+        _warn(f"{name} is no setting and is ignored; {hint}")
     context.obj = load_settings(home=home, config=config)
 
 
@@ -245,7 +249,7 @@ def check(context: typer.Context, as_json: JsonOption = False) -> None:
 def publish(
     context: typer.Context,
     root: Annotated[
-        Path | None, typer.Option(help="Folder under which readers see the publications, if another")
+        Path | None, typer.Option(help="Absolute path under which readers see the publications, if another")
     ] = None,
     run_id: RunIdOption = None,
     as_json: JsonOption = False,
@@ -318,6 +322,27 @@ def query(
     from warehouse.query import query as run_query
 
     run_query(context.obj, sql, format=output.value, out=out)
+
+
+@app.command()
+def explain(
+    table: Annotated[str, typer.Argument(help="A silver, gold or intermediate table")],
+    as_json: JsonOption = False,
+    code: Annotated[bool, typer.Option("--code/--no-code", help="Show the SQL, or the code's own words")] = True,
+) -> None:
+    """What a table means: definition, grain, columns, checks, the tables it rests on, and its SQL."""
+    from warehouse import explain as explaining
+
+    explanation = explaining.explain(table)
+    if as_json:
+        typer.echo(json.dumps(explanation.as_json()))
+        return
+    typer.echo("\n".join(explaining.head(explanation)) + "\n")
+    _print_table("Columns", explanation.columns, ("name", "type", "unit", "meaning"))
+    typer.echo()
+    _print_table("Checks", explanation.checks, ("name", "severity", "expected"))
+    if code:
+        typer.echo("\n" + explaining.body(explanation))
 
 
 @app.command()

@@ -20,7 +20,7 @@ gates check them; and a new publication is swapped in atomically. Readers only e
 | `full` | Load bronze anew from landing; the only way `window_end` may move back |
 
 **Safe to retry and to re-run.** A step is recorded under its run's id and skipped when it is done already. Broken
-systems are retried; a failed gate and wrong settings or parameters are not, because they would fail again.
+systems are retried; a failed gate, a wrong model and wrong settings or parameters are not, because they would fail again.
 
 **Backfill** rebuilds the past, so it needs `full` and one run at a time:
 `airflow backfill create --dag-id journeys_nightly --from-date … --to-date … --dag-run-conf '{"full": true}' --max-active-runs 1`
@@ -48,7 +48,7 @@ from airflow.sdk import (
     task,
 )
 
-from schemas.errors import ConfigurationError, GateFailedError, UnlandedError, UsageError
+from schemas.errors import ConfigurationError, GateFailedError, ModelError, UnlandedError, UsageError
 from schemas.settings import Settings, load_settings
 from schemas.topics import SOURCE_TOPICS
 
@@ -132,7 +132,7 @@ def _settings_and_source(context: Any) -> tuple[Settings, str]:
         "retry_policy": ExceptionRetryPolicy(
             rules=[
                 RetryRule(
-                    exception=[UsageError, ConfigurationError, GateFailedError, UnlandedError],
+                    exception=[UsageError, ConfigurationError, GateFailedError, ModelError, UnlandedError],
                     action=RetryAction.FAIL,
                     reason="It would fail again: the message says what to mend",
                 )

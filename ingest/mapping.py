@@ -11,16 +11,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import sqlglot
-import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from sqlglot import exp
 
-from schemas.config import Lines, Name, is_time_zone
+from schemas.config import Name, is_time_zone
 from schemas.errors import ConfigurationError
 from schemas.expressions import AGGREGATE_FUNCTIONS, MAPPING_FUNCTIONS, check_expression, refused_function
 from schemas.identifiers import IDENTIFIER_TYPES
+from schemas.yaml_document import Lines, read_yaml
 
 INPUT = "input"
+PAGE = "docs/mappings.md"
 TEXT_FIELDS = (
     "channel", "event_type", "event_name", "occurred_at", "received_at", "event_id", "source", "medium", "campaign",
     "experiment", "variant",
@@ -107,7 +108,9 @@ class Mapping:
     def check_entry(self, index: int, columns: Collection[str]) -> dict[tuple[str, ...], str]:
         """The entry's expressions in normal form, checked against the columns of its rows."""
         return {
-            place: check_expression(sql, columns=columns, where=self.place(index, *place), functions=MAPPING_FUNCTIONS)
+            place: check_expression(
+                sql, columns=columns, where=self.place(index, *place), functions=MAPPING_FUNCTIONS, page=PAGE
+            )
             for place, sql in self.content.touchpoints[index].expressions().items()
         }
 
@@ -132,15 +135,7 @@ def load_mapping(path: Path) -> Mapping:
 
 def parse_mapping(text: str, path: Path) -> Mapping:
     """A mapping from YAML text."""
-    try:
-        tree = yaml.compose(text, Loader=yaml.SafeLoader)
-        document = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise ConfigurationError(f"not valid YAML: {problem}", where=where, remedy="Correct the line") from None
-    lines = Lines(str(path), tree)
+    document, lines = read_yaml(text, source=str(path))
     try:
         content = MappingFile.model_validate(document)
     except ValidationError as error:
@@ -151,7 +146,7 @@ def parse_mapping(text: str, path: Path) -> Mapping:
             f"{'.'.join(map(str, first['loc'])) or 'file'}: {first['msg']}",
             where=lines.at(*first["loc"]),
             value=None if isinstance(first["input"], dict) else first["input"],
-            remedy="See docs/mappings.md",
+            remedy=f"See {PAGE}",
         ) from None
     for index, entry in enumerate(content.touchpoints):
         for kind in entry.identifiers:
@@ -209,6 +204,6 @@ def check_select(sql: str, *, tables: Collection[str], where: str) -> str:
                 f"function {name!r} is not allowed",
                 where=where,
                 value=sql,
-                remedy="Only deterministic functions on the allow-list may be used; docs/mappings.md lists them",
+                remedy=f"Only deterministic functions on the allow-list may be used; {PAGE} lists them",
             )
     return str(query.sql(dialect="duckdb"))

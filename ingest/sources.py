@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -69,6 +70,18 @@ def open_source(url: str, settings: Settings) -> Source:
 
         check_connection(source, settings)
     return source
+
+
+def missing_topics(url: str, topics: Sequence[str], settings: Settings) -> list[str]:
+    """Those of `topics` without a folder in the drop folder, or not on the cluster; raises like `open_source`."""
+    source = open_source(url, settings)
+    if isinstance(source, FolderSource):
+        return [topic for topic in topics if not (source.folder / topic).is_dir()]
+    from ingest.kafka import describe_topics, open_admin
+
+    with open_admin(source, settings) as admin:
+        found = describe_topics(admin, topics)
+    return [topic for topic in topics if topic not in found]
 
 
 def _address(text: str, url: str) -> str:

@@ -173,7 +173,8 @@ class _FolderSink:
             number = 1
             while final.exists():  # sent before under the same name: a new file, its events are known by their ids
                 number += 1
-                final = temporary.with_name(f"{self._name}.{number}.ndjson")
+                # sorts after the files before it ("_" after "."): of equal copies the one landed first is kept
+                final = temporary.with_name(f"{self._name}_{number:04d}.ndjson")
             temporary.rename(final)
             _sync_folder(final.parent)
 

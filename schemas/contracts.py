@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from schemas.events import EVENT_TYPES, EventBase
+from schemas.events import EVENT_TYPES
 
 Kind = Literal["text", "pattern", "enum", "integer", "boolean", "money", "uuid", "timestamp", "object"]
 
@@ -136,8 +136,3 @@ TOUCHPOINT_SCHEMA = pa.schema(
     ]
 )
 """Arrow schema of an accepted event's typed fields; grain: one event. Objects are JSON text."""
-
-
-def event_model(event_type: str) -> type[EventBase]:
-    """The pydantic model of one event type."""
-    return EVENT_TYPES[event_type]

@@ -64,6 +64,10 @@ class BuildError(JourneysError):
     """A transform or a model failed, or a second writer holds the warehouse."""
 
 
+class ModelError(BuildError):
+    """A model or a check is wrong by itself: it would fail again until somebody corrects it."""
+
+
 class GateFailedError(JourneysError):
     """A data-quality check of severity `fail` did not hold; nothing was published."""
 

@@ -97,10 +97,12 @@ def check_expression(
     columns: Collection[str],
     where: str,
     functions: Collection[str] = SCALAR_FUNCTIONS,
+    page: str = "docs/configuration.md",
 ) -> str:
     """The expression in DuckDB's dialect, normalised, after every check held.
 
-    `columns`: names it may use (case-insensitive). `where`: file:line and rule, for the message.
+    `columns`: names it may use (case-insensitive). `where`: file:line and rule, for the message; `page`: where
+    `functions` are listed.
     Raises ConfigurationError naming what is not allowed and what is.
     """
     if not isinstance(sql, str) or not sql.strip():
@@ -119,12 +121,12 @@ def check_expression(
     extra = {key for key, value in select.args.items() if value and key not in ("expressions", "kind")}
     if extra or isinstance(expression, exp.Alias):
         raise _fail("only an expression, no clause of a query", sql, where, "Remove FROM, WHERE, AS and the like")
-    _check_nodes(expression, sql, where, {name.lower() for name in columns}, functions)
+    _check_nodes(expression, sql, where, {name.lower() for name in columns}, functions, page=page)
     return str(expression.sql(dialect="duckdb", comments=False))
 
 
 def _check_nodes(
-    expression: exp.Expression, sql: str, where: str, columns: set[str], functions: Collection[str]
+    expression: exp.Expression, sql: str, where: str, columns: set[str], functions: Collection[str], *, page: str
 ) -> None:
     for node in expression.walk():
         if isinstance(node, _REFUSED_NODES):
@@ -138,5 +140,5 @@ def _check_nodes(
                 f"function {name!r} is not allowed",
                 sql,
                 where,
-                "Only deterministic functions on the allow-list may be used; docs/configuration.md lists them",
+                f"Only deterministic functions on the allow-list may be used; {page} lists them",
             )

@@ -5,11 +5,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-import secrets
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from schemas.errors import ConfigurationError
@@ -58,12 +56,3 @@ def pseudonymise(kind: Literal["email", "phone"], value: str, keys: Sequence[Hma
     """`<key id>:<hex of HMAC-SHA256>` under every key; two keys while one rotates, which makes an edge."""
     message = normalise(kind, value).encode()
     return [f"{key.key_id}:{hmac.new(key.secret, message, hashlib.sha256).hexdigest()}" for key in keys]
-
-
-def load_or_create_key(path: Path, key_id: str = "k1") -> HmacKey:
-    """The installation's key, made with 32 random bytes and mode 0600 where there is none yet."""
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path.touch(mode=0o600)
-        path.write_bytes(secrets.token_bytes(32).hex().encode())
-    return HmacKey(key_id, bytes.fromhex(path.read_text().strip()))

@@ -94,8 +94,3 @@ def live_segments(landing_dir: Path) -> list[Segment]:
                 live.append(segment)
                 covered_to = segment.end
     return sorted(live)
-
-
-def contained_segments(landing_dir: Path) -> list[Segment]:
-    """The segments that another one covers: safe to delete."""
-    return sorted(set(list_segments(landing_dir)) - set(live_segments(landing_dir)))

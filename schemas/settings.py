@@ -5,21 +5,34 @@ Each setting is an environment variable `JOURNEYS_<NAME>`; secrets are secret ty
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schemas.errors import ConfigurationError
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
+PREFIX = "JOURNEYS_"
+_OF_THE_TESTS = ("REQUIRE_BROKER", "FIGURES", "CAMPAIGN_RECORDS")
+"""Variables of ours that are no settings: switches of the test suite."""
+
+
+def _memory_size(value: str) -> str:
+    # DuckDB's own message would come later, as one about the warehouse it could not open
+    if not re.fullmatch(r"(?=.*[1-9])\d+(\.\d+)? ?([MGT](i?B)?|%)", value, re.IGNORECASE):
+        raise ValueError("must be a size and its unit, like 2GB, 512MiB or 50%")
+    return value
 
 
 class Settings(BaseSettings):
     """Frozen settings, read once and passed in; never a global."""
 
-    model_config = SettingsConfigDict(env_prefix="JOURNEYS_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
     home: Path = Field(Path("data"), description="Folder that holds all state: landing, warehouse, published")
     config: Path = Field(PROJECT_DIR / "journey.yml", description="The journey definition analysts edit")
@@ -56,7 +69,9 @@ class Settings(BaseSettings):
     landing_file_records: int = Field(250_000, ge=1, description="Records after which a landing file is closed")
     landing_file_bytes: int = Field(256 * 2**20, ge=1, description="Payload bytes after which a file is closed")
 
-    duckdb_memory_limit: str = Field("2GB", description="Memory DuckDB may use before it spills to disk")
+    duckdb_memory_limit: Annotated[str, AfterValidator(_memory_size)] = Field(
+        "2GB", description="Memory DuckDB may use before it spills to disk"
+    )
     duckdb_threads: int | None = Field(None, ge=1, description="Threads DuckDB may use (default: all cores)")
 
     @property
@@ -73,6 +88,21 @@ class Settings(BaseSettings):
     def published_dir(self) -> Path:
         """Root of the publications that readers see."""
         return (self.published or self.home / "published").absolute()
+
+
+def ignored_variables(names: Iterable[str]) -> dict[str, str | None]:
+    """The variables among `names` that are named like a setting and are none, each with the setting closest to it.
+
+    They may be someone else's, so nothing is refused: a caller who can speak to a person tells of them.
+    """
+    settings = [name.upper() for name in Settings.model_fields]
+    found = sorted(name for name in names if name.upper().startswith(PREFIX))
+    unknown = {name: name.upper().removeprefix(PREFIX) for name in found}
+    return {
+        name: next((PREFIX + match for match in get_close_matches(rest, settings, n=1)), None)
+        for name, rest in unknown.items()
+        if rest not in (*settings, *_OF_THE_TESTS)
+    }
 
 
 def load_settings(**overrides: object) -> Settings:

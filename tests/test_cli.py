@@ -277,6 +277,19 @@ def test_a_setting_that_is_wrong_names_its_variable(cli: Cli, monkeypatch: pytes
     assert "setting JOURNEYS_KAFKA_PARTITIONS" in one_line_error(answer)
 
 
+def test_a_variable_that_is_no_setting_is_told_once_and_nothing_fails(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JOURNEYS_HOEM", "/srv/journeys")
+    monkeypatch.setenv("JOURNEYS_XYZ", "1")
+    answer = cli("--home", tmp_path, "status", "--json")
+    assert (answer.code, json.loads(answer.out)["published"]) == (0, None)
+    assert answer.err.splitlines() == [
+        "warning: JOURNEYS_HOEM is no setting and is ignored; did you mean JOURNEYS_HOME?",
+        "warning: JOURNEYS_XYZ is no setting and is ignored; docs/reference/settings.md lists them all",
+    ]
+
+
 def test_an_unreachable_broker_is_one_line_within_its_time(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

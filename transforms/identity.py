@@ -9,7 +9,6 @@ bundles. The graph itself (edges, owners, ambiguity, components) is solved in me
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 import duckdb
@@ -201,15 +200,11 @@ def _spread(owners: NodeNumbers, is_owned: NDArray[np.bool_], edges: NodeNumbers
         is_owned[frontier] = True
 
 
-def customer_key(kind: str, value: str, *, is_known: bool) -> str:
-    """`c:<customer_id>` for known customers, else `a:` and 16 hex digits of SHA-256 over "type:value"."""
-    if is_known:
-        return f"c:{value}"
-    return "a:" + hashlib.sha256(f"{kind}:{value}".encode()).hexdigest()[:16]
-
-
 def _write_nodes(con: duckdb.DuckDBPyConnection, graph: Graph) -> None:
-    """`resolved_nodes`: per identifier its customer_key (its own where it stands alone) and its state."""
+    """`resolved_nodes`: per identifier its customer_key (its own where it stands alone) and its state.
+
+    A key is `c:<customer_id>` where one is known, else `a:` and 16 hex digits of SHA-256 over "type:value".
+    """
     count = len(graph.owners)
     representative = np.where(graph.owners >= 0, graph.owners, np.arange(count))
     solved = pa.table(

@@ -36,10 +36,9 @@ def build(
     answered only when there is no such event.
     """
     _find_copies(con)
-    excluded = " or ".join(f"coalesce({rule.when}, false)" for rule in config.exclude) or "false"
     con.execute(f"""
         create or replace temp view deduplicated_events as
-        select bronze.*, {excluded} as is_excluded
+        select bronze.*, {excluded_sql(config)} as is_excluded
         from bronze_touchpoints as bronze
         where not exists (from dropped_copies as copy where copy.bronze_row = bronze.rowid)""")
     eligible = "is_analytics_allowed and not is_excluded"
@@ -52,6 +51,11 @@ def build(
         where {eligible} and occurred_at <= {limit}""")
     _count(con, limit)
     return as_of
+
+
+def excluded_sql(config: Config) -> str:
+    """Condition: a rule leaves the event out."""
+    return " or ".join(f"coalesce({rule.when}, false)" for rule in config.exclude) or "false"
 
 
 def _naive(instant: datetime) -> datetime:

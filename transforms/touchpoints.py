@@ -35,6 +35,7 @@ COLUMNS = (
     "csat_rating", "nps_score", "experiment", "variant", "is_friction", "event_name", "properties", "_topic",
     "_partition", "_offset", "_cluster", "author", "coupon_code", "error_code", "store_id", "is_machine_open",
     "is_order_conversion", "days_since_first_order", "stage_index", "lifecycle_stage_index", "friction_signals",
+    "is_conversion",
 )  # fmt: skip
 
 
@@ -160,7 +161,8 @@ def _touchpoints_sql(config: Config) -> str:
         is_order_conversion, days_since_first_order,
         {stage_index_sql(config, "stage")} as stage_index,
         {stage_index_sql(config, "lifecycle_stage")} as lifecycle_stage_index,
-        friction_signals
+        friction_signals,
+        is_conversion and events.customer_key is not null as is_conversion
     from walked
     join ruled on ruled.event_row = walked.event_row
     join customer_events as events on events.rowid = walked.event_row

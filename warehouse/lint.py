@@ -91,10 +91,6 @@ _REFUSED: dict[type[exp.Expression], str] = {
 }
 
 
-def _is_unsized_varchar(node: exp.Expression) -> bool:
-    return isinstance(node, exp.DataType) and node.this == exp.DataType.Type.VARCHAR and not node.expressions
-
-
 def _is_distinct_on(node: exp.Expression) -> bool:
     return isinstance(node, exp.Distinct) and node.args.get("on") is not None
 

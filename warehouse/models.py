@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import duckdb
 import sqlglot
@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlglot import exp
 from sqlglot.optimizer.scope import traverse_scope
 
-from schemas.errors import BuildError, ConfigurationError
+from schemas.errors import BuildError, ConfigurationError, ModelError
 from warehouse import python_models
 
 logger = logging.getLogger(__name__)
@@ -35,8 +35,8 @@ FOLDERS = ("intermediate", "gold")
 
 LINEAGE_COLUMNS = ("_run_id", "_definition_hash", "_data_as_of")
 HELPER_TABLES = (
-    "parameters", "interval_numbers", "stage_definitions", "retention_definitions", "friction_definitions",
-    "experiment_definitions", "touchpoint_frictions", "build_counts",
+    "parameters", "interval_numbers", "calendar_days", "stage_definitions", "retention_definitions",
+    "friction_definitions", "experiment_definitions", "touchpoint_frictions", "build_counts",
 )  # fmt: skip
 """Small tables every model may read besides silver."""
 MADE_BY_CODE = ("data_quality",)
@@ -280,13 +280,19 @@ def build_models(
                     '{hashes[model.name]}' as _definition_hash, timestamp '{as_of}' as _data_as_of
                 from {source} as model""")
         except duckdb.Error as error:
-            raise BuildError(
-                f"the model failed: {str(error).splitlines()[0]}", where=str(model.path), remedy="Correct the model"
-            ) from error
+            raise failed(error, "the model failed", where=model.path) from error
         if model.is_python:
             con.unregister(PYTHON_ROWS)
         rows = count_rows(con, model.name)
         logger.info("gold: %s, %d rows, %.2f s", model.name, rows, time.monotonic() - started)
+
+
+def failed(error: duckdb.Error, what: str, *, where: Path) -> BuildError:
+    """The error of a statement that a model or check made: its own fault, or the machine's, which may pass."""
+    message = f"{what}: {str(error).splitlines()[0]}"
+    if isinstance(error, duckdb.OperationalError):  # disk, memory, files
+        return BuildError(message, where=str(where), remedy="Free the disk or memory it names, then run it again")
+    return ModelError(message, where=str(where), remedy="Correct it")
 
 
 def _python_rows(con: duckdb.DuckDBPyConnection, model: Model) -> str:
@@ -298,5 +304,5 @@ def _python_rows(con: duckdb.DuckDBPyConnection, model: Model) -> str:
 
 def count_rows(con: duckdb.DuckDBPyConnection, table: str) -> int:
     """How many rows a table holds."""
-    row: tuple[Any, ...] | None = con.execute(f'select count(*) from "{table}"').fetchone()
-    return int(row[0]) if row else 0
+    [(count,)] = con.execute(f'select count(*) from "{table}"').fetchall()  # fetchone would leave a result open
+    return int(count)

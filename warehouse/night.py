@@ -168,17 +168,6 @@ def publish_run(settings: Settings, *, run_id: str, root: Path | None = None) ->
         return _step(con, PUBLISH, run_id, inputs, _build, may_skip=is_current)
 
 
-def night(
-    settings: Settings, *, run_id: str, data_as_of: datetime | None = None, full: bool = False
-) -> list[StepResult]:
-    """Silver, gold, publish, in that order."""
-    return [
-        build_silver(settings, run_id=run_id, data_as_of=data_as_of, full=full),
-        build_gold(settings, run_id=run_id),
-        publish_run(settings, run_id=run_id),
-    ]
-
-
 def new_run_id(now: datetime) -> str:
     """A run id for a night started by hand: `manual-<UTC time>`."""
     return f"manual-{now.astimezone(UTC):%Y%m%dT%H%M%S%fZ}"

@@ -28,13 +28,16 @@ from typing import Any
 
 import duckdb
 
-from schemas.errors import PublishError
+from schemas.errors import GateFailedError, PublishError, UsageError
 from schemas.settings import Settings
+from transforms.event_sql import quoted
 from warehouse.models import LINEAGE_COLUMNS, MADE_BY_CODE, Model, TableDescription, load_description, load_silver
+from warehouse.views import create_views
 
 logger = logging.getLogger(__name__)
 
 CURRENT = "current"
+DATABASE, MANIFEST = "journeys.duckdb", "manifest.json"
 UNFINISHED = ".unfinished"
 PRIVATE_TABLES = ("quarantine", "identity_map")
 """They stay in the warehouse: raw records and identifiers."""
@@ -68,11 +71,20 @@ def publish(
     """Write a publication of silver and gold and make it current; answers its folder.
 
     `root`: the path under which readers see the publications, where it is not `settings.published_dir`. Raises
-    PublishError; until the last step readers keep the previous publication, whatever happens.
+    PublishError, UsageError for a root that is relative, and GateFailedError rather than replacing touchpoints by
+    none; until the last step readers keep the previous publication, whatever happens.
     """
     started = time.monotonic()
     published = settings.published_dir
+    if root is not None and not root.is_absolute():
+        raise UsageError(
+            "the root that readers see must be an absolute path",
+            where="--root",
+            value=str(root),
+            remedy="A view keeps it, whatever folder its reader stands in",
+        )
     with _explained(published):
+        _require_touchpoints(con, published, data_as_of)
         _make_folder(published, settings)
         _remove_leftovers(published)
         name = _free_name(published, run_id)
@@ -87,7 +99,7 @@ def publish(
                 if table not in PRIVATE_TABLES:
                     _write_table(con, work, table, description, lineage=table not in _silver_names(sql_dir))
             work.folder = work.folder.rename(published / name)
-            _write_database(work, root.absolute() / name if root else work.folder, described)
+            _write_database(work, root / name if root else work.folder)
             _write_manifest(work, run_id=run_id, definition_hash=definition_hash, data_as_of=data_as_of)
             _grant(work.folder, settings)
             (work.folder / UNFINISHED).unlink()
@@ -101,6 +113,20 @@ def publish(
         _prune(published, settings.publish_keep)
     logger.info("published %s, %d tables, %.2f s", published / name, len(work.tables), time.monotonic() - started)
     return published / name
+
+
+def _require_touchpoints(con: duckdb.DuckDBPyConnection, published: Path, data_as_of: datetime) -> None:
+    """Nothing at all may replace something only where somebody asks for it: it is a wrong instant more often."""
+    if con.execute("select 1 from touchpoints limit 1").fetchone() or not (published / CURRENT).exists():
+        return
+    before = read_manifest(published / CURRENT)["tables"]["touchpoints"]["row_count"]
+    if before:
+        raise GateFailedError(
+            f"the build holds no touchpoint, the current publication {before:,}",
+            where=str(published / CURRENT),
+            value=f"data as of {data_as_of.astimezone(UTC).isoformat()}",
+            remedy="Build as of a later instant; if readers shall see empty tables, delete this link and publish again",
+        )
 
 
 @contextmanager
@@ -206,15 +232,11 @@ def _copy(con: duckdb.DuckDBPyConnection, select: str, path: Path, description: 
     con.execute("set preserve_insertion_order = true")
     try:
         con.execute(
-            f"copy ({select}) to {_quoted(path)} (format parquet, compression zstd, row_group_size 122880, "
-            f"kv_metadata {{journeys: {_quoted(metadata)}}})"
+            f"copy ({select}) to {quoted(str(path))} (format parquet, compression zstd, row_group_size 122880, "
+            f"kv_metadata {{journeys: {quoted(metadata)}}})"
         )
     finally:
         con.execute("set preserve_insertion_order = false")
-
-
-def _quoted(text: object) -> str:
-    return "'" + str(text).replace("'", "''") + "'"
 
 
 def _describe_file(work: Publication, path: Path) -> dict[str, Any]:
@@ -245,19 +267,26 @@ def _write_manifest(work: Publication, *, run_id: str, definition_hash: str, dat
         "created_at": datetime.now(UTC).isoformat(),
         "tables": work.tables,
     }
-    (work.folder / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    (work.folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
 
 
-def _write_database(work: Publication, seen_as: Path, described: dict[str, TableDescription]) -> None:
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What a publication says of itself. Raises PublishError where it is not whole."""
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise PublishError(
+            f"the publication cannot be read: {error}",
+            where=str(folder / MANIFEST),
+            remedy="Delete its folder and run `journeys publish` to make it anew",
+        ) from None
+    return manifest
+
+
+def _write_database(work: Publication, seen_as: Path) -> None:
     """`journeys.duckdb`: a view per table on this run's own Parquet, by absolute path, with comments."""
-    with _reachable(seen_as, work.folder), duckdb.connect(str(work.folder / "journeys.duckdb")) as con:
-        for table, content in work.tables.items():
-            columns = ", ".join(f'"{column["name"]}"' for column in content["columns"])
-            files = ", ".join(_quoted(seen_as / item["path"]) for item in content["files"])
-            con.execute(
-                f'create view "{table}" as select {columns} from read_parquet([{files}], hive_partitioning = false)'
-            )
-            _comment(con, table, described[table], {column["name"] for column in content["columns"]})
+    with _reachable(seen_as, work.folder), duckdb.connect(str(work.folder / DATABASE)) as con:
+        create_views(con, seen_as, work.tables)
 
 
 @contextmanager
@@ -278,13 +307,6 @@ def _reachable(seen_as: Path, folder: Path) -> Iterator[None]:
         yield
     finally:
         seen_as.parent.unlink()
-
-
-def _comment(con: duckdb.DuckDBPyConnection, table: str, description: TableDescription, names: set[str]) -> None:
-    con.execute(f'comment on view "{table}" is {_quoted(" ".join(description.description.split()))}')
-    for column in description.columns:
-        if column.name in names:
-            con.execute(f'comment on column "{table}"."{column.name}" is {_quoted(column.meaning)}')
 
 
 def _make_folder(folder: Path, settings: Settings) -> None:
@@ -344,14 +366,14 @@ def _swap(published: Path, name: str) -> None:
 
 
 def _is_publication(path: Path) -> bool:
-    return not path.is_symlink() and all((path / name).exists() for name in ("manifest.json", "journeys.duckdb"))
+    return not path.is_symlink() and all((path / name).exists() for name in (MANIFEST, DATABASE))
 
 
 def _prune(published: Path, keep: int) -> None:
     """Remove the oldest publications beyond `keep`; never the current one."""
     current = _current(published)
     folders = [path for path in published.iterdir() if _is_publication(path)]
-    newest_first = sorted(folders, key=lambda path: (path / "manifest.json").stat().st_mtime_ns, reverse=True)
+    newest_first = sorted(folders, key=lambda path: (path / MANIFEST).stat().st_mtime_ns, reverse=True)
     for path in newest_first[keep:]:
         if path.resolve() != current:
             shutil.rmtree(path)

@@ -16,7 +16,7 @@ from typing import Any
 
 import duckdb
 
-from schemas.errors import BuildError, ConfigurationError
+from schemas.errors import ConfigurationError, ModelError
 
 
 def reads(path: Path) -> frozenset[str]:
@@ -43,12 +43,12 @@ def reads(path: Path) -> frozenset[str]:
 
 
 def run(con: duckdb.DuckDBPyConnection, path: Path, tables: Sequence[str]) -> Any:
-    """Call a Python model on its tables; answers its Arrow table. Raises BuildError naming the file."""
+    """Call a Python model on its tables; answers its Arrow table. Raises ModelError naming the file."""
     inputs: Mapping[str, Any] = {table: con.table(table).to_arrow_table() for table in tables}
     try:
         return _load(path).model(inputs)
     except Exception as error:
-        raise BuildError(
+        raise ModelError(
             f"the model failed: {type(error).__name__}: {error}", where=str(path), remedy="Correct the model"
         ) from error
 

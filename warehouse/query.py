@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import IO, Any
 
 import duckdb
+import pyarrow as pa
 import pyarrow.parquet as pq
 from rich import box
 from rich.console import Console
@@ -18,57 +21,73 @@ from rich.table import Table
 
 from schemas.errors import PublishError, UsageError
 from schemas.settings import Settings
+from transforms.event_sql import quoted
+from warehouse.exchange import csv_value, distinct_names, json_value
+from warehouse.publish import CURRENT, read_manifest
+from warehouse.views import create_views
 
 SHOWN_ROWS = 200
 SHOWN_DECIMALS = 4
 
 
-def open_published(settings: Settings) -> duckdb.DuckDBPyConnection:
+@contextmanager
+def open_published(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
     """The current publication, resolved once; nothing outside the published folder can be read or written.
 
-    Raises UsageError when nothing is published yet.
+    The views of `journeys.duckdb` hold the path its readers see, which may not be there for us (`--root`): they are
+    made anew in memory, on the same Parquet. Raises UsageError when nothing is published yet.
     """
-    current = settings.published_dir / "current"
+    current = settings.published_dir / CURRENT
     if not current.exists():
         raise UsageError(
             "nothing is published yet", where=str(settings.published_dir), remedy="Run `journeys night` or `make demo`"
         )
-    file = current.resolve() / "journeys.duckdb"
+    folder = current.resolve()
+    with tempfile.TemporaryDirectory(prefix="journeys-") as spill, _connect(settings, spill) as con:
+        # By the published file's name, so that `journeys.main.orders` is the same table here and there.
+        con.execute("attach ':memory:' as journeys; use journeys; set TimeZone = 'UTC'")
+        try:
+            create_views(con, folder, read_manifest(folder)["tables"])
+        except (OSError, LookupError, duckdb.Error) as error:
+            raise PublishError(
+                f"the publication cannot be opened: {str(error).splitlines()[0]}",
+                where=str(folder),
+                remedy="Delete its folder and run `journeys publish` to make it anew",
+            ) from None
+        con.execute(f"set allowed_directories = [{quoted(f'{settings.published_dir.resolve()}/')}]")
+        con.execute("set enable_external_access = false")
+        con.execute("set lock_configuration = true")
+        yield con
+
+
+def _connect(settings: Settings, spill: str) -> duckdb.DuckDBPyConnection:
     config = {
         "memory_limit": settings.duckdb_memory_limit,
         "autoinstall_known_extensions": "false",
         "autoload_known_extensions": "false",
         "python_enable_replacements": "false",  # a table that is not there is no variable of ours
+        "temp_directory": spill,  # private, and not the folder somebody happens to stand in
     }
-    try:
-        con = duckdb.connect(str(file), read_only=True, config=config)
-    except duckdb.Error as error:
-        raise PublishError(
-            f"the publication cannot be opened: {str(error).splitlines()[0]}",
-            where=str(file),
-            remedy="Run `journeys publish` to make it anew",
-        ) from None
-    con.execute("set TimeZone = 'UTC'")
-    con.execute(f"set allowed_directories = ['{settings.published_dir.resolve()}/']")
-    con.execute("set enable_external_access = false")
-    con.execute("set lock_configuration = true")
-    return con
+    if settings.duckdb_threads:
+        config["threads"] = str(settings.duckdb_threads)
+    return duckdb.connect(config=config)
 
 
 def query(settings: Settings, sql: str, *, format: str = "table", out: Path | None = None) -> None:
     """Run one SELECT on the published tables and write its rows as table, csv, json or parquet.
 
-    Raises UsageError for SQL that is wrong, not a query, or reaches outside the publication.
+    Raises UsageError for SQL that is wrong, not a query, or reaches outside the publication, and for an `out` among
+    the files that the pipeline keeps.
     """
     if format == "parquet" and out is None:
         raise UsageError("parquet needs a file", value="--format parquet", remedy="Add --out FILE")
+    if out is not None:
+        _require_free(settings, out)
     with open_published(settings) as con:
         try:
             statement = _one_select(con, sql)
             if format == "parquet":
-                with con.sql(statement).to_arrow_reader() as batches, pq.ParquetWriter(out, batches.schema) as writer:
-                    for batch in batches:
-                        writer.write_batch(batch)
+                _write_parquet(con.sql(statement), out)
             elif out is None:
                 _write(con.execute(statement), format, sys.stdout)
             else:
@@ -85,6 +104,29 @@ def query(settings: Settings, sql: str, *, format: str = "table", out: Path | No
                 where=str(out),
                 remedy="Give --out a file in a folder that exists and is yours",
             ) from None
+
+
+def _require_free(settings: Settings, out: Path) -> None:
+    """An answer must not overwrite what the pipeline keeps, by whatever link it is reached."""
+    target, warehouse = out.resolve(), settings.warehouse_path.resolve()
+    folders = (settings.published_dir, settings.landing_dir, settings.home / "quality", settings.home / ".duckdb_tmp")
+    is_kept = any(target.is_relative_to(folder.resolve()) for folder in folders)
+    if is_kept or (target.parent == warehouse.parent and target.name.startswith(warehouse.name)):  # its .wal too
+        raise UsageError(
+            "the pipeline keeps its own files there",
+            where="--out",
+            value=str(out),
+            remedy="Give --out a file outside landing, warehouse and publications",
+        )
+
+
+def _write_parquet(answer: duckdb.DuckDBPyRelation, out: Path | None) -> None:
+    names = distinct_names(answer.columns)
+    with answer.to_arrow_reader() as batches:
+        schema = pa.schema([column.with_name(name) for column, name in zip(batches.schema, names, strict=True)])
+        with pq.ParquetWriter(out, schema) as writer:
+            for batch in batches:
+                writer.write_batch(batch.rename_columns(names))
 
 
 def _one_select(con: duckdb.DuckDBPyConnection, sql: str) -> Any:
@@ -105,12 +147,14 @@ def _write(rows: duckdb.DuckDBPyConnection, format: str, stream: IO[str]) -> Non
     names = [column[0] for column in rows.description or ()]
     if format == "csv":
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(names)
+        writer.writerow(distinct_names(names))
         for row in iter(rows.fetchone, None):
-            writer.writerow(["" if value is None else value for value in row])
+            writer.writerow([csv_value(value) for value in row])
     elif format == "json":
+        names = distinct_names(names)
         for row in iter(rows.fetchone, None):
-            stream.write(json.dumps(dict(zip(names, row, strict=True)), default=str) + "\n")
+            values = {name: json_value(value) for name, value in zip(names, row, strict=True)}
+            stream.write(json.dumps(values, allow_nan=False) + "\n")
     else:
         _write_table(rows, names, stream)
 

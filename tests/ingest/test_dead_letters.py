@@ -60,7 +60,7 @@ def test_in_a_folder_each_is_a_json_line_that_gives_back_the_exact_bytes(tmp_pat
         {**place, "offset": "9", "raw": None},
         {**place, "offset": "10", "raw": ""},
     ]
-    assert (tmp_path / DEAD_LETTER_TOPIC / "rejected.2.ndjson").exists()
+    assert (tmp_path / DEAD_LETTER_TOPIC / "rejected_0002.ndjson").exists()
     assert land(f"file://{tmp_path}", settings=settings, topics=None) == []
 
 

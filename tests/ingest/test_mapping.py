@@ -37,10 +37,13 @@ touchpoints:
         ((GOOD.split("touchpoints:")[1], " []\n"), 2, "touchpoints: Tuple should have at least 1 item"),
         ((GOOD, "- 1\n"), None, "file: .*valid dictionary"),
         ((GOOD, ""), None, "file: "),
+        (("occurred_at: ts", "occurred_at: ts\n    occurred_at: n"), 6, "key stands twice, first on line 5.*'occurred"),
+        (("{anonymous_id: cookie}", "{device_id: a, device_id: b}"), 6, "key stands twice.*'device_id'"),
+        (("format: csv", "format: csv, timezone: localtime"), 1, "input.timezone: .*IANA time zone"),
         (("input:", "name: It's\ninput:"), 1, "name: String should match pattern.*got \"It's\""),
     ],
     ids=["format", "zone", "input key", "missing", "misspelt", "list", "identifier", "yaml", "empty list", "list file",
-         "empty file", "name"],
+         "empty file", "repeated key", "repeated identifier", "local time", "name"],
 )  # fmt: skip
 def test_a_broken_mapping_is_named_with_file_line_key_value_and_remedy(tmp_path, change, line, words):
     path = tmp_path / "m.yml"
@@ -82,7 +85,7 @@ def refusal(tmp_path, settings):
 @pytest.mark.parametrize(
     ("expression", "words"),
     [
-        ("now()", "not allowed"),
+        ("now()", "function 'now' is not allowed.*docs/mappings.md lists them"),
         ("current_timestamp", "not allowed|unknown column"),
         ("current_date", "not allowed|unknown column"),
         ("localtimestamp", "not allowed|unknown column"),

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from ingest.landing import land
-from ingest.replay import REPLAY_NAMESPACE, replay
+from ingest.replay import replay
+from ingest.row_events import REPLAY_NAMESPACE
 from schemas.errors import ConfigurationError, UsageError
 from schemas.settings import PROJECT_DIR
 from schemas.topics import CHANNEL_TOPICS
@@ -214,6 +215,103 @@ def test_rejected_rows_are_counted_with_their_reason_and_not_sent(send):
     assert "occurred_at: Field required" in text
 
 
+ORDERS = """\
+input: {format: csv, timezone: Europe/Berlin}
+touchpoints:
+  - channel: "'store'"
+    event_type: "'order_completed'"
+    occurred_at: at
+    identifiers: {customer_id: who}
+    properties: {amount: price, currency: "'EUR'"}
+"""
+
+
+@pytest.mark.parametrize(
+    ("bad", "field", "got"),
+    [
+        ("abc,bad,7.50", "occurred_at: must be RFC 3339", "abc"),
+        ("2026-13-01,bad,7.50", "occurred_at: must be RFC 3339", "2026-13-01"),
+        ("2026-01-05T25:00:00Z,bad,7.50", "occurred_at: ", "2026-01-05T25:00:00Z"),
+        ("294247-01-10 04:00:54,bad,7.50", "occurred_at: must be RFC 3339", "294247-01-10"),
+        ("2026-01-05,bad,7 EUR", "properties.amount: must be a decimal amount", "7 EUR"),
+        ("2026-01-05,bad,1e30", "properties.amount: must be a decimal amount", "1e"),
+        ("2026-01-05,bad,nan", "properties.amount: must be a decimal amount", "nan"),
+    ],
+)
+def test_a_date_or_amount_that_does_not_cast_rejects_its_row_alone_and_changes_no_other_id(send, bad, field, got):
+    good = "at,who,price\n2026-01-05T10:00:00+02:00,a,9.999\n2026-01-05 10:00:00,b,12\n2026-01-06,c,\n"
+    expected = send(good, ORDERS)[1]
+    assert [(e["occurred_at"], e["properties"].get("amount")) for e in expected] == [
+        ("2026-01-05T08:00:00.000000Z", "10.00"),
+        ("2026-01-05T09:00:00.000000Z", "12.00"),
+        ("2026-01-05T23:00:00.000000Z", None),
+    ]
+    report, events = send(good + bad + "\n", ORDERS)
+    assert events == expected
+    assert (report.sent_count, report.rejected_count) == (3, 1)
+    assert report.rejects[0].startswith(field) and f"(got {got}" in report.rejects[0]
+
+
+def test_one_value_of_another_type_rejects_its_row_alone_in_typed_files_too(send):
+    scores = ORDERS.replace("order_completed", "nps_submitted").replace(
+        "amount: price, currency: \"'EUR'\"", "nps_score: n"
+    )
+    report, events = send("at,who,n\n2026-01-05,a,9\n2026-01-05,b,n/a\n2026-01-05,c,7.5\n2026-01-05,d,8.0\n", scores)
+    found = {e["identifiers"]["customer_id"]: e["properties"]["nps_score"] for e in events}
+    assert found == {"a": 9, "d": 8}
+    assert [reject.split(" in ")[0] for reject in report.rejects] == [
+        "properties.nps_score: Input should be a valid integer (got n/a)",
+        "properties.nps_score: Input should be a valid integer (got 7.5)",
+    ]
+    opens = MAPPING.replace("'web'", "'email'").replace("page_viewed", "email_opened")
+    opens += "    properties: {is_machine_open: is_machine}\n"
+    report, events = send("ts,who,is_machine\n2026-01-05,a,true\n2026-01-05,b,perhaps\n", opens)
+    assert [e["properties"] for e in events] == [{"is_machine_open": True}]
+    assert "is_machine_open: Input should be a valid boolean (got perhaps)" in report.rejects[0]
+    lines = [
+        {"at": "2026-01-05T10:00:00+02:00", "who": "a", "price": 5.5},
+        {"at": 17, "who": 4, "price": "5"},
+        {"at": "2026-01-06", "who": "c", "price": "five"},
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    report, events = send(text, ORDERS.replace("csv", "ndjson"), name="rows.ndjson")
+    assert [(e["occurred_at"], e["identifiers"], e["properties"]["amount"]) for e in events] == [
+        ("2026-01-05T08:00:00.000000Z", {"customer_id": "a"}, "5.50")
+    ]
+    assert report.rejected_count == 2 and "(got 17)" in report.rejects[0] and "(got five)" in report.rejects[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            ("identifiers:", 'where: "price > 0"\n    identifiers:'),
+            r"where\): does not fit the data: .* VARCHAR and type INT",
+        ),
+        (
+            ("identifiers:", 'where: "price::double > 0"\n    identifiers:'),
+            r"\(touchpoints\[0\]\): the rows cannot be evaluated: .*'abc'",
+        ),
+        (("at: at", "at: at::timestamp"), r"\(touchpoints\[0\]\): the rows cannot be evaluated: .*\"?soon"),
+        (
+            ("amount: price", "amount: price::decimal"),
+            r"touchpoints\[0\]\): the rows .*\"abc\".*try_cast\(…\) gives NULL",
+        ),
+        (
+            ("occurred_at: at", "occurred_at: number"),
+            r"occurred_at\): must be a time or text, not BIGINT.*got 'number'",
+        ),
+    ],
+    ids=["a where of another type", "a cast in where", "a cast of a time", "a cast of an amount", "a number as time"],
+)
+def test_an_expression_of_the_users_own_that_fails_on_a_row_stops_the_replay(send, tmp_path, change, words):
+    mapping = ORDERS.replace(*change)
+    assert mapping != ORDERS
+    with pytest.raises(ConfigurationError, match=rf"m.yml:\d+ .*{words}"):
+        send("at,who,price,number\n2026-01-05,a,1.00,1\nsoon,b,2.00,2\n2026-01-05,c,abc,3\n", mapping)
+    assert not list((tmp_path / "drop").rglob("*.ndjson"))
+
+
 def test_replay_says_how_many_ids_had_landed_before(send, settings, tmp_path):
     assert send(ROWS)[0].landed_before_count == 0
     land(f"file://{tmp_path}/drop", settings=settings)
@@ -256,7 +354,7 @@ def test_what_cannot_be_replayed_is_said_and_nothing_is_sent(send, tmp_path, row
 
 
 def test_a_query_without_end_is_stopped_at_the_time_limit(send, monkeypatch):
-    monkeypatch.setattr("ingest.replay.TIME_LIMIT_SECONDS", 0.3)
+    monkeypatch.setattr("ingest.row_events.TIME_LIMIT_SECONDS", 0.3)
     counting = "select 1 as i, ts from input union all select i + 1, ts from t"
     endless = f"with recursive t as ({counting}) select ts, 'a' as who from t"
     mapping = MAPPING.replace("  - channel", f"  - from: {endless}\n    channel")

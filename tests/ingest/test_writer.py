@@ -141,8 +141,18 @@ def test_a_folders_file_appears_whole_under_its_name_and_a_second_one_beside_it(
             writer.send(TOPIC, b"k", value, {"h": b"x"})
             writer.send(TOPIC, None, None)
             writer.flush()
-            assert not list(tmp_path.rglob(f"n{'' if value == b'1' else f'.{value.decode()}'}.ndjson"))
-    assert lines(tmp_path) == {"n.ndjson": ["1", ""], "n.2.ndjson": ["2", ""], "n.3.ndjson": ["3", ""]}
+            assert not list(tmp_path.rglob(f"n{'' if value == b'1' else f'_000{value.decode()}'}.ndjson"))
+    assert lines(tmp_path) == {"n.ndjson": ["1", ""], "n_0002.ndjson": ["2", ""], "n_0003.ndjson": ["3", ""]}
+
+
+def test_files_sent_again_sort_after_the_ones_before_so_that_the_kept_copy_stays_the_first(tmp_path, settings, landed):
+    sent = [b"%d" % number for number in range(12)]
+    for value in sent:
+        with Writer(f"file://{tmp_path}/drop", settings, name="n") as writer:
+            writer.send(TOPIC, None, value)
+    land(f"file://{tmp_path}/drop", settings=settings)
+    rows = sorted(landed(settings), key=lambda row: (row["_cluster"], row["_topic"], row["_partition"], row["_offset"]))
+    assert [row["value"] for row in rows] == sent
 
 
 def test_a_broken_off_writing_leaves_no_file(tmp_path, settings):

@@ -162,6 +162,9 @@ def test_no_expression_brings_anything_but_a_configuration_error(rule: str) -> N
         ('exclude:\n  - {name: x, when: "amount + 1"}', "must be true or false, not DECIMAL"),
         ("exclude:\n  - {name: x, when: \"regexp_matches(event_type, '(')\"}", "does not fit the columns"),
         ("conversion: \"'abc'\"", "must be true or false, not VARCHAR"),
+        ("exclude:\n  - {name: x, when: \"occurred_at = 'x'\"}", "does not fit the columns: Conversion Error"),
+        ("conversion: \"amount > 'much'\"", "does not fit the columns: Conversion Error"),
+        ("conversion: channel = 1", "does not fit the columns: Conversion Error"),
         ("earliest_occurred_at: 2026-13-01", "not a value: month must be in 1..12"),
     ],
 )
@@ -169,3 +172,76 @@ def test_a_rule_of_another_type_and_a_day_that_is_none_are_told_before_anything_
     with pytest.raises(ConfigurationError, match=r"^j\.yml") as caught:
         parse_config(text, source="j.yml")
     assert message in str(caught.value)
+
+
+RFM = "recency_days: [1, 2, 3, 4], frequency: [4, 5, 6, 7], monetary: [8, 9, 10, 11]"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("churn_days: 90\n\nchurn_days: 180", r"j.yml:3: the key stands twice, first on line 1 \(got 'churn_days'\)"),
+        ("session_timeouts:\n  web: 1 hour\n  email: 1 day\n  web: 2 hours", "j.yml:4: .*first on line 2 .*'web'"),
+        ("currency_rates: {EUR: 1.08, EUR: 1.1}", "j.yml:1: the key stands twice, first on line 1 .*'EUR'"),
+        ('exclude:\n  - {name: x, when: "true"}\n  - name: y\n    when: "true"\n    when: "false"', "j.yml:5: .*'wh"),
+        ("reporting_timezone: localtime", "j.yml:1: reporting_timezone: .*IANA time zone.*'localtime'"),
+        (
+            'friction:\n  - {signal: a, when: "true"}\n  - {signal: b, when: "true"}\n  - {signal: a, when: "false"}',
+            r"j.yml:4 \(friction\): stands twice \(got 'a'\).*OR",
+        ),
+        (
+            "retention:\n  - {start_event: first_order, return_event: any}\n"
+            "  - {return_event: any, start_event: first_order}",
+            r"j.yml:3 \(retention\): stands twice \(got 'first_order, any'\)",
+        ),
+        ("churn_days: 90\nrfm:\n  recency_days: [30, 90, 90, 365]", "j.yml:3: rfm.recency_days: .*ascending.*90, 90"),
+        (f"rfm: {{{RFM.replace('5, 6', '6, 5')}}}", "j.yml:1: rfm.frequency: .*ascending order"),
+        (f"rfm: {{{RFM.replace('9, 10', '9.5, 9.25')}}}", "j.yml:1: rfm.monetary: .*ascending order"),
+        ("currency_rates:\n  EUR: 1.08\n  JPY: 1e30", "j.yml:3: currency_rates.JPY: .*to 9999999999.99999999 .*'1e30'"),
+        ("currency_rates: {JPY: 0.000000004}", "j.yml:1: currency_rates.JPY: .*must be a rate from 0.00000001"),
+        ("currency_rates: {JPY: 0}", "j.yml:1: currency_rates.JPY: .*must be a rate from"),
+        ("currency_rates: {JPY: -1}", "j.yml:1: currency_rates.JPY: .*must be a rate from"),
+        ("currency_rates: {JPY: .inf}", "j.yml:1: currency_rates.JPY: .*finite"),
+    ],
+)  # fmt: skip
+def test_what_would_count_twice_not_at_all_or_wrongly_is_refused_by_its_line(text: str, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{message}"):
+        parse_config(text, source="j.yml")
+
+
+def test_a_segments_name_may_stand_in_several_rules_and_the_ends_of_the_rates_are_taken() -> None:
+    rules = 'segments:\n  - {segment: a, when: "true"}\n  - {segment: a, when: "false"}\n'
+    config = parse_config(f"{rules}currency_rates: {{JPY: 0.00000001, KWD: '9999999999.99999999'}}", source="j.yml")
+    assert [rule.segment for rule in config.segments] == ["a", "a"]
+    assert [f"{rate:f}" for rate in config.currency_rates.values()] == ["0.00000001", "9999999999.99999999"]
+
+
+def test_an_alias_in_a_loop_is_read_to_its_end() -> None:
+    with pytest.raises(ConfigurationError, match="^j.yml:1: a: Extra inputs"):
+        parse_config("a: &x [*x, {b: *x}]", source="j.yml")
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "cast(campaign as integer) > 1",
+        "cast(properties ->> 'visits' as integer) > 1",
+        "strptime(page_path, '/%Y') < occurred_at",
+        "occurred_at between '2026-01-01' and '2026-02-01'",
+        "case when channel = 'store' then cast(store_id as integer) > 100 end",
+        "amount > '9.99'",
+        "null",
+    ],
+)
+def test_a_rule_that_fits_the_columns_is_left_to_the_data(rule: str) -> None:
+    text = yaml.safe_dump({"exclude": [{"name": "x", "when": rule}]})
+    assert len(parse_config(text, source="j.yml").exclude) == 1
+
+
+def test_rules_know_their_lines_which_make_no_two_configurations_different() -> None:
+    text = "conversion: is_order_conversion\nfriction:\n  - {signal: odd, when: 'amount < 0'}\n"
+    config, lower = parse_config(text, source="j.yml"), parse_config("\n" + text, source="k.yml")
+    places = [rule.where for rule in config.rules if rule.section in ("friction", "conversion")]
+    assert places == ["j.yml:3 (friction: odd)", "j.yml:1 (conversion)"]
+    assert (config, config.definition_hash) == (lower, lower.definition_hash)
+    assert config != parse_config(text.replace("0", "1"), source="j.yml")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import pickle
+import re
 import traceback
 from pathlib import Path
 
+import duckdb
 import pytest
 from pydantic import SecretStr, ValidationError
 
 from schemas.errors import BuildError, ConfigurationError, GateFailedError, JourneysError, UsageError
-from schemas.settings import PROJECT_DIR, Settings, load_settings
+from schemas.settings import PROJECT_DIR, Settings, ignored_variables, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +53,10 @@ def test_what_is_given_wins_over_the_environment_and_none_is_not_given(monkeypat
         ("KAFKA_SSL_CHECK_HOSTNAME", "perhaps"),
         ("LANDING_FILE_RECORDS", "-1"),
         ("DUCKDB_THREADS", "1.5"),
+        ("DUCKDB_MEMORY_LIMIT", "lots"),
+        ("DUCKDB_MEMORY_LIMIT", "512"),
+        ("DUCKDB_MEMORY_LIMIT", "0GB"),
+        ("DUCKDB_MEMORY_LIMIT", ""),
     ],
 )
 def test_a_wrong_value_names_variable_value_and_where_to_look(
@@ -61,6 +67,45 @@ def test_a_wrong_value_names_variable_value_and_where_to_look(
         load_settings()
     assert (error.value.where, error.value.value) == (f"setting JOURNEYS_{variable}", value)
     assert "docs/reference/settings.md" in str(error.value)
+
+
+def test_a_wrong_memory_limit_is_said_in_our_words_and_every_right_one_is_one_for_duckdb() -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"DUCKDB_MEMORY_LIMIT: .*must be a size and its unit, like 2GB, 512MiB"
+    ):
+        load_settings(duckdb_memory_limit="2 gigs")
+    for size in ("2GB", "512 MiB", "1.5gb", "3G", "50%", "1TB"):
+        with duckdb.connect(
+            config={"memory_limit": load_settings(duckdb_memory_limit=size).duckdb_memory_limit}
+        ) as con:
+            assert con.execute("select 1").fetchone() == (1,)
+
+
+def test_a_variable_that_is_no_setting_is_found_with_the_closest_one() -> None:
+    ours = (
+        "JOURNEYS_HOME",
+        "journeys_home",
+        "JOURNEYS_REQUIRE_BROKER",
+        "JOURNEYS_FIGURES",
+        "JOURNEYS_CAMPAIGN_RECORDS",
+    )
+    assert ignored_variables([*ours, "HOME", "AIRFLOW_HOME", "MY_JOURNEYS_HOEM"]) == {}
+    assert ignored_variables(["JOURNEYS_HOEM", "JOURNEYS_KAFKA_SASL_USER", "JOURNEYS_XYZ", "journeys_sorce"]) == {
+        "JOURNEYS_HOEM": "JOURNEYS_HOME",
+        "JOURNEYS_KAFKA_SASL_USER": "JOURNEYS_KAFKA_SASL_USERNAME",
+        "JOURNEYS_XYZ": None,
+        "journeys_sorce": "JOURNEYS_SOURCE",
+    }
+
+
+def test_every_variable_that_this_repository_reads_is_known() -> None:
+    folders = ("benchmarks", "dags", "deploy", "examples", "ingest", "schemas", "transforms", "warehouse", ".ci")
+    files = [file for folder in folders for file in (PROJECT_DIR / folder).rglob("*") if file.is_file()]
+    files += [PROJECT_DIR / "Makefile", PROJECT_DIR / "journeys.py", PROJECT_DIR / "tests" / "conftest.py"]
+    texts = [file.read_text("utf-8") for file in files if file.suffix in (".py", ".sh", ".yml", "")]
+    names = {name for text in texts for name in re.findall(r"\bJOURNEYS_[A-Z_]*[A-Z]\b(?!_)", text)}
+    assert "JOURNEYS_HOME" in names
+    assert ignored_variables(names) == {}
 
 
 def test_an_unknown_setting_is_refused() -> None:

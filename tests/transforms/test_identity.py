@@ -382,10 +382,8 @@ def test_odd_values_are_told_apart_and_kept_as_they_are(pipeline: Any, is_list: 
         assert keys[2 * number] == "a:" + hashlib.sha256(f"anonymous_id:{text}".encode()).hexdigest()[:16]
 
 
-def test_customer_key_in_python_is_that_of_the_tables(story: Story) -> None:
+def test_a_key_is_the_customer_id_or_a_hash_of_the_identifier(story: Story) -> None:
     story.tell("k1", "c1")
-    assert identity.customer_key("anonymous_id", "k1", is_known=False) == anonymous("k1")
-    assert identity.customer_key("customer_id", "c1", is_known=True) == "c:c1"
     assert story.customers == "~k1 c1"
     # Worked out apart from the code: printf 'anonymous_id:k1' | sha256sum
     assert anonymous("k1") == "a:834b6cd06a4c54aa"

@@ -93,3 +93,26 @@ def test_great_expectations_keeps_its_verdict_on_every_check(shared: Any) -> Non
     assert len(verdicts) == len(record["results"]) == record["statistics"]["evaluated_expectations"] > 50
     assert verdicts["quarantine.quarantined_ratio.fail"] is True
     assert verdicts["quarantine.quarantined_ratio.warn"] is False
+
+
+def test_great_expectations_says_nothing_of_its_own(home: Any, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        home.build()
+    names = {record.name for record in caplog.records}
+    assert "warehouse.models" in names
+    assert not {name for name in names if name.startswith("great_expectations")}
+
+
+def test_a_build_without_touchpoints_warns_and_is_recorded(home: Any, caplog: pytest.LogCaptureFixture) -> None:
+    home.build()
+    told = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    expected = "a touchpoint by 1970-01-01T00:00:00+00:00 (1: there is none)"
+    assert told == [f"check has_touchpoints on touchpoints: observed 1.0, expected {expected}"]
+    assert recorded(home, "r1")["touchpoints", "has_touchpoints", "warn"] == (1.0, expected, False)
+    home.publish()  # where nothing was published, nothing is lost
+    assert home.manifest()["tables"]["touchpoints"]["row_count"] == 0
+
+
+def test_a_build_with_touchpoints_has_them(shared: Any) -> None:
+    observed, _, passed = recorded(shared, "r1")["touchpoints", "has_touchpoints", "warn"]
+    assert (observed, passed) == (0.0, True)

@@ -9,7 +9,7 @@ import re
 import resource
 import subprocess
 import sys
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from schemas.errors import PublishError
+from schemas.errors import GateFailedError, PublishError, UsageError
 from schemas.settings import PROJECT_DIR
 from warehouse import publish
 from warehouse.models import load_models, load_silver
@@ -195,6 +195,25 @@ def test_leftovers_of_a_kill_go_and_what_is_not_ours_stays(built: Any) -> None:
     assert {path.name for path in published.iterdir()} == {"current", "r2", "somebody", "website"}
 
 
+def test_no_touchpoint_replaces_touchpoints_unless_somebody_deletes_the_link(built: Any) -> None:
+    built.publish()
+    before = built.tables()
+    built.build("r2", data_as_of=datetime(1999, 1, 1, tzinfo=UTC), full=True)
+    count = built.manifest()["tables"]["touchpoints"]["row_count"]
+    with pytest.raises(
+        GateFailedError,
+        match=rf"published/current: the build holds no touchpoint, the current publication {count:,} "
+        r"\(got 'data as of 1999-01-01T00:00:00\+00:00'\)\. .*delete this link and publish again",
+    ):
+        built.publish("r2")
+    assert built.tables() == before
+    built.current.unlink()
+    built.publish("r2")
+    assert built.manifest()["tables"]["touchpoints"]["row_count"] == 0
+    built.publish("r3")  # nothing replaces nothing
+    assert built.manifest()["run_id"] == "r3"
+
+
 def test_a_root_for_readers_is_the_path_of_the_views(built: Any, tmp_path: Path) -> None:
     built.publish()
     root = tmp_path / "mounted" / "journeys"
@@ -210,6 +229,8 @@ def test_a_root_for_readers_is_the_path_of_the_views(built: Any, tmp_path: Path)
     elsewhere.mkdir()
     with pytest.raises(PublishError, match="not where publications are written"):
         publish_run(built.settings, run_id="r3", root=elsewhere)
+    with pytest.raises(UsageError, match=r"^--root: .* must be an absolute path \(got 'mounted/journeys'\)"):
+        publish_run(built.settings, run_id="r3", root=Path("mounted/journeys"))
     assert built.manifest()["run_id"] == "r2"
     assert not (built.settings.published_dir / "r3").exists()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from schemas.errors import BuildError, ConfigurationError
+from schemas.errors import BuildError, ConfigurationError, ModelError
 from schemas.settings import PROJECT_DIR
 from warehouse.models import build_models, load_models
 
@@ -89,3 +89,21 @@ def test_a_python_model_that_fails_is_a_build_error_with_its_file(tmp_path: Path
 def test_a_column_that_the_python_model_does_not_answer_is_told(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match=r"twice\.py"):
         build(a_folder(tmp_path, DOUBLED.replace('"doubled":', '"tripled":')))
+
+
+def test_a_model_that_is_wrong_by_itself_is_not_retried_and_a_full_disk_is(tmp_path: Path) -> None:
+    sql_dir = a_folder(tmp_path, DOUBLED)
+    (sql_dir / "gold" / "total.sql").write_text("select cast('x' as bigint) as total from twice")
+    with pytest.raises(ModelError, match=r"total\.sql: the model failed: Conversion Error"):
+        build(sql_dir)
+    (sql_dir / "gold" / "total.sql").write_text(
+        "select max(place) as total from "
+        "(select row_number() over (order by number % 1009, number) as place from numbers)"
+    )
+    con = duckdb.connect()
+    con.execute("create table numbers as select range as number from range(1000000)")
+    con.execute("set memory_limit = '24MB'; set threads = 1; set temp_directory = ''")
+    as_of = datetime(2026, 1, 1, tzinfo=UTC)
+    with pytest.raises(BuildError, match="Free the disk or memory") as caught:
+        build_models(con, load_models(sql_dir), sql_dir=sql_dir, run_id="r", definition_hash="d", data_as_of=as_of)
+    assert not isinstance(caught.value, ModelError)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import os
@@ -14,8 +15,11 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from schemas.errors import PublishError, UsageError
+from schemas.settings import PROJECT_DIR
+from warehouse.night import publish_run
 from warehouse.query import SHOWN_ROWS, print_table, query
 
 
@@ -115,9 +119,110 @@ def test_before_the_first_night_and_with_a_broken_publication_the_remedy_is_told
     with pytest.raises(UsageError, match=r"nothing is published yet.*journeys night"):
         query(built.settings, "select 1")
     built.publish()
-    (built.current / "journeys.duckdb").write_bytes(b"no database" * 1000)
-    with pytest.raises(PublishError, match=r"cannot be opened.*journeys publish"):
+    (built.current / "orders" / "orders.parquet").unlink()
+    with pytest.raises(PublishError, match=r"cannot be opened: .*orders.*journeys publish"):
         query(built.settings, "select 1")
+    (built.current / "manifest.json").write_text("{")
+    with pytest.raises(PublishError, match=r"manifest\.json: the publication cannot be read.*journeys publish"):
+        query(built.settings, "select 1")
+
+
+def test_a_publication_for_another_path_is_asked_here(
+    built: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish_run(built.settings, run_id="r2", root=tmp_path / "reader's" / "mount")
+    query(built.settings, "select count(*) as n from journeys.main.orders", format="json")
+    assert json.loads(capsys.readouterr().out) == {"n": built.manifest()["tables"]["orders"]["row_count"]}
+    query(built.settings, "select comment from duckdb_views() where view_name = 'orders'", format="csv")
+    described = yaml.safe_load((PROJECT_DIR / "sql" / "silver" / "orders.yml").read_text())["description"]
+    assert next(csv.reader(capsys.readouterr().out.splitlines()[1:])) == [" ".join(described.split())]
+
+
+TAKEN = [
+    "published/current/manifest.json",
+    "published/r1/new.csv",
+    "published/new.csv",
+    "landing/new.csv",
+    "quality/r1.json",
+    ".duckdb_tmp/x",
+    "warehouse.duckdb",
+    "warehouse.duckdb.wal",
+    "landing/../link/current/journeys.duckdb",
+]
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_an_answer_overwrites_nothing_that_the_pipeline_keeps(built: Any, name: str) -> None:
+    home = built.settings.home
+    built.publish()
+    (home / "link").symlink_to(home / "published")
+    before = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
+    for kind in ("csv", "parquet"):
+        with pytest.raises(UsageError, match=r"--out: the pipeline keeps its own files there \(got .*Give --out"):
+            query(built.settings, "select 1", format=kind, out=home / name)
+    assert {path: path.read_bytes() for path in home.rglob("*") if path.is_file()} == before
+    query(built.settings, "select 1", format="csv", out=home / "mine.csv")
+
+
+def json_row(settings: Any, sql: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    query(settings, sql, format="json")
+
+    def _refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    row: dict[str, Any] = json.loads(capsys.readouterr().out, parse_constant=_refuse)
+    return row
+
+
+@pytest.mark.parametrize(
+    ("sql", "value"),
+    [
+        ("'nan'::double", None),
+        ("'-infinity'::float", None),
+        ("[1.5, 'inf'::double]", [1.5, None]),
+        ("'\\x00\\xFF'::blob", "AP8="),
+        ("1.50::decimal(10, 2)", "1.50"),
+        ("0::decimal(38, 20)", "0.00000000000000000000"),
+        ("170141183460469231731687303715884105727::hugeint", 2**127 - 1),
+        ("timestamptz '2026-01-05 10:00:00.000001+02'", "2026-01-05T08:00:00.000001+00:00"),
+        ("timestamp '2026-01-05 10:00:00'", "2026-01-05T10:00:00"),
+        ("date '2026-01-05'", "2026-01-05"),
+        ("time '10:00:00.5'", "10:00:00.500000"),
+        ("interval '2 days 90 seconds 500 milliseconds'", "P2DT90.5S"),
+        ("interval '-1 minute'", "-P0DT60S"),
+        ("{'when': [date '2026-01-05'], 'price': 1.50::decimal(10, 2)}", {"when": ["2026-01-05"], "price": "1.50"}),
+        ("map {date '2026-01-05': 'x'::blob}", {"2026-01-05": "eA=="}),
+        ("map {7: true}", {"7": True}),
+        ("uuid '0b0f3a52-6a0e-4d5c-9a3c-0f6b6f1c2d3e'", "0b0f3a52-6a0e-4d5c-9a3c-0f6b6f1c2d3e"),
+        ("'[1]'::json", "[1]"),
+    ],
+)
+def test_every_type_is_written_as_json_that_any_program_reads(
+    shared: Any, capsys: pytest.CaptureFixture[str], sql: str, value: Any
+) -> None:
+    assert json_row(shared.settings, f"select {sql} as a", capsys) == {"a": value}
+
+
+def test_columns_of_one_name_are_all_there_named_as_a_subquery_names_them(
+    shared: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sql = "select 1 as a, 2 as a, 3 as A, 4 as a_1"
+    row = {"a": 1, "a_1": 2, "A_2": 3, "a_1_1": 4}
+    assert json_row(shared.settings, sql, capsys) == row
+    assert json_row(shared.settings, f"from ({sql})", capsys) == row
+    for kind in ("csv", "parquet"):
+        query(shared.settings, sql, format=kind, out=tmp_path / kind)
+    assert (tmp_path / "csv").read_text() == "a,a_1,A_2,a_1_1\n1,2,3,4\n"
+    assert pq.read_table(tmp_path / "parquet").to_pylist() == [row]
+
+
+def test_a_csv_cell_holds_what_json_holds(shared: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    sql = "select 'x'::blob as a, [date '2026-01-05'] as b, {'c': null} as c, timestamptz '2026-01-05 10:00+00' as d"
+    query(shared.settings, sql, format="csv")
+    assert list(csv.reader(capsys.readouterr().out.splitlines())) == [
+        ["a", "b", "c", "d"],
+        ["eA==", '["2026-01-05"]', '{"c": null}', "2026-01-05T10:00:00+00:00"],
+    ]
 
 
 def test_numbers_stand_aligned_with_the_places_that_the_column_needs() -> None:
