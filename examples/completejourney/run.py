@@ -54,7 +54,7 @@ def send(url: str, settings: Settings) -> None:
 def run_night(url: str, settings: Settings) -> None:
     """Land, build and publish."""
     run_id = new_run_id(datetime.now(UTC))
-    landed = sum(steps.land(topic, url, settings)["record_count"] for topic in SOURCE_TOPICS)
+    landed = steps.land(SOURCE_TOPICS, url, settings)["record_count"]
     print(f"landed {landed:,} records", flush=True)
     steps.silver(settings, run_id=run_id, source=url)
     steps.gold(settings, run_id=run_id)

@@ -72,6 +72,7 @@ def _truth(recorder: Recorder, people: list[Person], *, seed: int, start: dateti
             {
                 "person": person.number,
                 "persona": person.persona.name,
+                "arrived_at": recorder.stamp(person.arrives_at),
                 "customer_id": person.customer_id if person.is_registered else None,
                 "identifiers": sorted(person.used),
                 "source": person.source,
