@@ -32,13 +32,14 @@ PORTABLE_FUNCTIONS = frozenset(
 
 _ORDERED_WINDOW_FUNCTIONS = (exp.RowNumber, exp.Lag, exp.Lead, exp.FirstValue, exp.LastValue, exp.Rank, exp.DenseRank)
 _ENGINES = ("duckdb", "spark")
-_MACRO = re.compile(r"create or replace (?:macro|temporary function) (\w+)\(([^)]*)\)", re.IGNORECASE)
+_MACRO = re.compile(r"create or replace (?:macro|temporary function) (\w+)\(((?:[^()]|\([^()]*\))*)\)", re.IGNORECASE)
+_TYPE_ARGUMENTS = re.compile(r"\([^()]*\)")
 
 
 def prelude_functions(path: Path) -> dict[str, tuple[str, ...]]:
     """Functions a prelude makes: name and parameter names, types left out."""
     return {
-        name: tuple(parameter.split()[0] for parameter in parameters.split(","))
+        name: tuple(parameter.split()[0] for parameter in _TYPE_ARGUMENTS.sub("", parameters).split(","))
         for name, parameters in _MACRO.findall(path.read_text(encoding="utf-8"))
     }
 

@@ -79,3 +79,33 @@ create or replace macro newcombe_high(successes, trials, base_successes, base_tr
         power(wilson_high(successes, trials) - safe_ratio(successes, trials), 2)
         + power(safe_ratio(base_successes, base_trials) - wilson_low(base_successes, base_trials), 2)
     );
+
+-- The odds ratio of two groups' outcomes, half a case added to every cell (Haldane, Anscombe), and the bounds of its
+-- 95 % Woolf interval; NULL where nobody is in one of the groups, or all had the same outcome: nothing is compared then.
+create or replace macro odds_ratio(successes, failures, base_successes, base_failures) as
+    case
+        when
+            successes + failures > 0 and base_successes + base_failures > 0
+            and successes + base_successes > 0 and failures + base_failures > 0
+        then
+            (cast(successes as double) + 0.5) * (cast(base_failures as double) + 0.5)
+            / ((cast(failures as double) + 0.5) * (cast(base_successes as double) + 0.5))
+    end;
+
+create or replace macro odds_ratio_low(successes, failures, base_successes, base_failures) as
+    odds_ratio(successes, failures, base_successes, base_failures) * exp(-1.959963984540054 * sqrt(
+        1 / (cast(successes as double) + 0.5) + 1 / (cast(failures as double) + 0.5)
+        + 1 / (cast(base_successes as double) + 0.5) + 1 / (cast(base_failures as double) + 0.5)
+    ));
+
+create or replace macro odds_ratio_high(successes, failures, base_successes, base_failures) as
+    odds_ratio(successes, failures, base_successes, base_failures) * exp(1.959963984540054 * sqrt(
+        1 / (cast(successes as double) + 0.5) + 1 / (cast(failures as double) + 0.5)
+        + 1 / (cast(base_successes as double) + 0.5) + 1 / (cast(base_failures as double) + 0.5)
+    ));
+
+-- An amount that is not negative, shared out over a number, to the cent; half a cent goes up; NULL where the number is 0.
+create or replace macro amount_per(amount, number) as
+    cast(cast(
+        (cast(cast(amount as decimal(38, 2)) * 200 as hugeint) + number) // (2 * nullif(number, 0)) as decimal(35, 0)
+    ) * 0.01 as decimal(18, 2));

@@ -80,3 +80,35 @@ create or replace temporary function newcombe_high(
         power(wilson_high(successes, trials) - safe_ratio(successes, trials), 2)
         + power(safe_ratio(base_successes, base_trials) - wilson_low(base_successes, base_trials), 2)
     );
+
+create or replace temporary function odds_ratio(
+    successes double, failures double, base_successes double, base_failures double
+)
+    returns double
+    return case
+        when
+            successes + failures > 0 and base_successes + base_failures > 0
+            and successes + base_successes > 0 and failures + base_failures > 0
+        then
+            (successes + 0.5d) * (base_failures + 0.5d) / ((failures + 0.5d) * (base_successes + 0.5d))
+    end;
+
+create or replace temporary function odds_ratio_low(
+    successes double, failures double, base_successes double, base_failures double
+)
+    returns double
+    return odds_ratio(successes, failures, base_successes, base_failures) * exp(-1.959963984540054d * sqrt(
+        1 / (successes + 0.5d) + 1 / (failures + 0.5d) + 1 / (base_successes + 0.5d) + 1 / (base_failures + 0.5d)
+    ));
+
+create or replace temporary function odds_ratio_high(
+    successes double, failures double, base_successes double, base_failures double
+)
+    returns double
+    return odds_ratio(successes, failures, base_successes, base_failures) * exp(1.959963984540054d * sqrt(
+        1 / (successes + 0.5d) + 1 / (failures + 0.5d) + 1 / (base_successes + 0.5d) + 1 / (base_failures + 0.5d)
+    ));
+
+create or replace temporary function amount_per(amount decimal(18, 2), number bigint)
+    returns decimal(18, 2)
+    return cast((cast(amount * 200 as bigint) + number) div (2 * nullif(number, 0)) * 0.01bd as decimal(18, 2));

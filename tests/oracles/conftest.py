@@ -9,6 +9,8 @@ from types import ModuleType
 
 import pytest
 
+os.environ["RETENTIONEERING_NO_TRACK"] = "1"  # it reports its use to a host otherwise
+
 
 @pytest.fixture(scope="session")
 def oracle() -> Callable[[str], ModuleType]:

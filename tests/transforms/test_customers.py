@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -185,6 +185,8 @@ def test_parameters_say_what_the_configuration_says(histories: Callable[..., Any
         )
     ]
     assert built.rows("select count(*), min(number), max(number) from interval_numbers") == [(31, 0, 30)]
+    days = "select min(local_day), max(local_day), max(local_day) - min(local_day) + 1 - count(*) from calendar_days"
+    assert built.rows(days) == [(date(1989, 12, 31), date(2026, 2, 28), 0)]  # by New York's clocks
     assert built.rows("from retention_definitions") == [("first_touch", "order")]
     assert built.rows("from friction_definitions order by 1") == [("cold",), ("wrong",)]
     assert built.rows("from stage_definitions order by stage_index") == [

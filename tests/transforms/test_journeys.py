@@ -267,3 +267,5 @@ def test_another_conversion_and_timeout_by_configuration(histories: Callable[...
         ("converted", "2026-01-02 10:02:00", 0),
         ("converted", "2026-01-05 10:02:00.000001", 0),
     ]
+    converting = "select strftime(occurred_at, '%d %H:%M') from touchpoints where is_conversion order by occurred_at"
+    assert built.rows(converting) == [("01 10:01",), ("02 10:02",), ("05 10:02",)]

@@ -227,8 +227,8 @@ def test_orders_so_far_and_whole_days_since_the_first(histories: Callable[..., A
         ("two", 2, 1),
         ("three", 3, 1),
     ]
-    nobody = "select customer_order_index, days_since_first_order, is_order_conversion from touchpoints"
-    assert built.rows(f"{nobody} where customer_key is null") == [(None, None, False)]
+    nobody = "select customer_order_index, days_since_first_order, is_order_conversion, is_conversion from touchpoints"
+    assert built.rows(f"{nobody} where customer_key is null") == [(None, None, False, False)]
 
 
 def test_tied_orders_are_numbered_by_event_id(histories: Callable[..., Any]) -> None:
