@@ -40,6 +40,10 @@ def test_a_grocers_year_gives_the_published_numbers(published: Settings, tmp_pat
         ("Type B", 2368, 2279, 154),
         ("Type C", 574, 567, 34),
     ]
+    with open_published(published) as con:  # 2,438 households have two baskets; 3 of them on one day only
+        columns = "sum(customer_count), sum(repeat_customer_count), sum(repeat_by_order_count)"
+        repeated = con.execute(f"select {columns} from repeat_purchase where period = 'month'").fetchall()
+    assert repeated == [(2469, 2435, 2438)]
     in_new_york = [row[2] for row in ask(published, "january_cohort")]
     assert in_new_york[:4] == [1983, 1763, 1786, 1776]
 
