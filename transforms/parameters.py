@@ -16,7 +16,6 @@ PATH_STEP_LIMIT, PATH_LIMIT = 20, 1_000
 DAY_INTERVALS, WEEK_INTERVALS, MONTH_INTERVALS = 31, 26, 24
 POSITION_FIRST_PERCENT, POSITION_LAST_PERCENT = 40, 40
 J_SHAPED_FIRST_PERCENT, J_SHAPED_LAST_PERCENT = 20, 60
-SHAPLEY_VALUE_LIMIT = 15
 
 
 def _seconds(duration: timedelta) -> int:
@@ -44,7 +43,6 @@ def build(con: duckdb.DuckDBPyConnection, *, config: Config, data_as_of: datetim
             {POSITION_LAST_PERCENT} as position_last_percent,
             {J_SHAPED_FIRST_PERCENT} as j_shaped_first_percent,
             {J_SHAPED_LAST_PERCENT} as j_shaped_last_percent,
-            {SHAPLEY_VALUE_LIMIT} as shapley_value_limit,
             {BREAKDOWN_LIMIT} as breakdown_limit,
             {SMALL_SAMPLE_COUNT} as small_sample_count,
             {CSAT_SATISFIED_FROM} as csat_satisfied_from,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from ingest.scenario.people import DAY, HOUR, MINUTE, Person, Recorder, order_probability
+from ingest.scenario.people import DAY, HOUR, MINUTE, Person, Recorder, cart_probability, order_probability
 from ingest.scenario.personas import STORIES
 
 PRODUCTS = tuple(f"sku-{number:03d}" for number in range(200))
@@ -93,7 +93,7 @@ class Actor:
             self._emit("product_viewed", at, who, properties={"product_id": product})
             at += 10 + rng.expovariate(1 / 45)
             product = rng.choice(PRODUCTS)
-        if rng.random() > persona.add_to_cart:
+        if rng.random() > cart_probability(person):
             return
         self._emit("product_added", at, who, properties={"product_id": product})
         at += 15 + rng.expovariate(1 / 30)

@@ -148,6 +148,12 @@ def _first(value: Any) -> str:
     return str(value[0]) if isinstance(value, list) else str(value)
 
 
+def cart_probability(person: Person) -> float:
+    """Probability that who viewed products adds one to the cart, the planted experiment included."""
+    lift = STORIES.experiment_cart_lift if person.experiment_variant == "treatment" else 0.0
+    return min(person.persona.add_to_cart * (1 + lift), 0.98)
+
+
 def order_probability(person: Person, at: float, *, is_first_visit: bool) -> float:
     """Probability that a started checkout ends in an order, planted effects included."""
     probability = person.persona.order * (person.order_multiplier if is_first_visit else 1.0)

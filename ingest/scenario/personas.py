@@ -64,7 +64,8 @@ class Stories:
     support_delay_hours: float = 80.0
     usual_first_reply_hours: float = 5.0
     visits_after_slow_reply: float = 0.25
-    experiment: str = "one-page-checkout"
+    experiment: str = "free-shipping"
+    experiment_cart_lift: float = 0.5
     experiment_lift: float = 0.12
     placebo_experiment: str = "footer-colour"
     refund: float = 0.04

@@ -118,7 +118,7 @@ class Warehouse:
         self.con.execute("update orders set session_id = event_id where session_id is null")
         self.con.execute("""
             insert into sessions (session_id, customer_key, channel, started_at)
-            select session_id, any_value(customer_key), any_value(channel), min(ordered_at) from orders
+            select session_id, any_value(customer_key), coalesce(any_value(channel), 'web'), min(ordered_at) from orders
             where session_id not in (select session_id from sessions) group by session_id""")
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
