@@ -63,6 +63,7 @@ format: setup ## Bring the code into shape
 
 typecheck: setup ## mypy --strict
 	$(BIN)/mypy
+	$(BIN)/mypy sql/intermediate/*.py
 
 kafka: setup ## Start a local Kafka broker (Docker, else Java 17 and Maven) on 127.0.0.1:9092
 	$(PY) deploy/kafka/broker.py start
