@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from schemas.settings import PROJECT_DIR
+from warehouse.publish import PRIVATE_TABLES
 
 PAGES = ("README.md", "docs/analysts.md", "docs/funnels.md")
 EXAMPLE = re.compile(r"```sql\n(?P<sql>[^`]*)```\n\n```text\n(?P<answer>[^`]*)```")
@@ -54,3 +55,10 @@ def write(path: Path, found: list[re.Match[str]], answers: list[str]) -> None:
         start, end = example.span("answer")
         text = text[:start] + "\n".join(without_margin(answer)) + "\n" + text[end:]
     path.write_text(text, encoding="utf-8")
+
+
+def test_every_published_table_has_an_example() -> None:
+    published = {path.stem for layer in ("silver", "gold") for path in (PROJECT_DIR / "sql" / layer).glob("*.yml")}
+    shown = " ".join(example["sql"] for page in PAGES for example in examples(page))
+    missing = {table for table in published - set(PRIVATE_TABLES) if not re.search(rf"\b{table}\b", shown)}
+    assert not missing, f"no query of {', '.join(PAGES)} reads {sorted(missing)}; add one with its answer"

@@ -222,7 +222,7 @@ def test_drop_off_is_what_a_plain_loop_counts(warehouse: Any, seed: int) -> None
 
 @pytest.mark.parametrize("seed", range(4, 6))
 def test_retention_is_what_a_plain_loop_counts(warehouse: Any, seed: int) -> None:
-    touches = random_touches(warehouse, seed)
+    touches = random_touches(warehouse, seed, 1_500)
     fill(warehouse, touches)
     warehouse.build(AS_OF.replace(tzinfo=None).isoformat(), config=CONFIG)
     expected: dict[tuple[Any, ...], tuple[Any, ...]] = {}
