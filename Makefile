@@ -50,6 +50,7 @@ campaign: setup $(ORACLES) ## The long proofs (kills, thousands of histories, fu
 
 bench: setup $(ORACLES) ## Throughput and memory next to floors of the same run
 	$(PY) -m benchmarks.bench
+	$(PY) -m benchmarks.gold
 
 lint: setup ## Style and the SQL models' portable subset; edits nothing
 	$(BIN)/ruff check .
