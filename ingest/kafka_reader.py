@@ -101,7 +101,13 @@ class KafkaLanding:
     def _follow(self, admin: KafkaAdminClient, stack: ExitStack, reading: _Reading, stop: threading.Event) -> None:
         looked_at, committed = time.monotonic(), 0
         while not stop.is_set():
-            reading.poll()
+            try:
+                reading.poll()
+            except LandingError:  # an offset vanished: planning anew tells why, and what to do
+                self._plan(reading.consumer, reading.writer, self._describe(admin))
+                if self.problems:
+                    return
+                raise
             reading.writer.close_old(FOLLOW_CLOSE_SECONDS)
             if time.monotonic() - looked_at < FOLLOW_LOOK_SECONDS:
                 continue

@@ -106,6 +106,7 @@ def scenario() -> list[Record]:
 def shared(tmp_path_factory: pytest.TempPathFactory, scenario: list[Record]) -> Home:
     """A published night over the whole scenario; tests read it and change nothing."""
     home = Home(tmp_path_factory.mktemp("shared"))
+    home.config.write_text("quality:\n  quarantined_ratio: {warn: 0.005, fail: 0.2}\n")  # one check that warns
     home.add(scenario, "all")
     home.night()
     return home

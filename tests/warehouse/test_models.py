@@ -118,7 +118,7 @@ def test_a_description_without_its_model_is_an_error(write: Write) -> None:
 
 def test_a_model_that_fails_names_its_file(write: Write) -> None:
     folder = write("gold/a", "select cast('no' as bigint) as x from orders", "x")
-    with pytest.raises(BuildError, match=r"gold/a\.sql: the model failed: Conversion Error.*Correct the model"):
+    with pytest.raises(BuildError, match=r"gold/a\.sql: the model failed: Conversion Error.*Correct it"):
         build(folder)
 
 
