@@ -40,7 +40,7 @@ example: setup ## Real grocery data (completejourney) through replay, Kafka and 
 	$(PY) examples/completejourney/run.py
 
 test: setup $(ORACLES) ## The whole suite, with a real Kafka broker and a real Airflow scheduler
-	$(PY) -m pytest -m "not campaign" --durations=10
+	$(PY) -m pytest -m "not campaign" -n 2 --dist loadfile --durations=10
 
 test-fast: setup ## The everyday loop: no broker, no scheduler, nothing slow
 	$(PY) -m pytest -m "not campaign and not slow and not broker and not scheduler" -n 2

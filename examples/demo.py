@@ -80,7 +80,7 @@ def main() -> None:
     started = time.monotonic()
     home = Path(os.environ.get("JOURNEYS_HOME", PROJECT_DIR / "data")).absolute()
     settings = load_settings(home=home)
-    with open_transport("demo", home) as url:
+    with open_transport(home) as url:
         _send(url, home)
         _night(url, home)
     for title, sql in TABLES.items():

@@ -24,7 +24,7 @@ def load_script(relative: str) -> ModuleType:
 
 
 @contextmanager
-def open_transport(name: str, home: Path) -> Iterator[str]:
+def open_transport(home: Path) -> Iterator[str]:
     """The URL to send to; says on standard output which transport it is. The broker ends with the block."""
     kafka = load_script("deploy/kafka/broker.py")
     engine = kafka.available_engine()
@@ -35,6 +35,6 @@ def open_transport(name: str, home: Path) -> Iterator[str]:
         yield f"file://{folder}"
         return
     print(f"Transport: Apache Kafka ({engine}); starting a broker of our own ...", flush=True)
-    with kafka.Broker(PROJECT_DIR / ".kafka" / name) as broker:
+    with kafka.Broker(home / "broker") as broker:
         print(f"           listening on {broker.bootstrap}", flush=True)
         yield f"kafka://{broker.bootstrap}"

@@ -65,7 +65,7 @@ def main() -> None:
     """Send, run the night, ask the three questions."""
     home = Path(os.environ.get("JOURNEYS_HOME", PROJECT_DIR / "data")) / "completejourney"
     settings = load_settings(home=home, config=HERE / "journey.yml")
-    with open_transport("completejourney", home) as url:
+    with open_transport(home) as url:
         send(url, settings)
         run_night(url, settings)
     for path in sorted((HERE / "queries").glob("*.sql")):
