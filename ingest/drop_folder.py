@@ -9,6 +9,7 @@ letters are never read.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -20,11 +21,22 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ingest.segments import BATCH_SCHEMA, LandedRange, Log, SegmentWriter, exclusive, newest_segments, read_notes
+from ingest.segments import (
+    BATCH_SCHEMA,
+    LandedRange,
+    Log,
+    SegmentWriter,
+    exclusive,
+    last_value,
+    newest_segments,
+    read_notes,
+)
 from ingest.sources import FolderSource
 from schemas.errors import LandingError
+from schemas.landing import partition_dir
+from schemas.paths import literal_path
 from schemas.settings import Settings
-from schemas.topics import DEAD_LETTER_TOPIC
+from schemas.topics import DEAD_LETTER_TOPIC, SOURCE_TOPICS
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +44,9 @@ BATCH_LINES = 20_000
 QUIET_SECONDS = 60.0
 """A last line without its line break is taken as whole when the file has not changed for this long."""
 FOLLOW_SECONDS = 1.0
+NAME_BYTES = 255
+"""What file systems allow for one name; ours are percent-encoded, so longer than the drop folder's."""
+SHOWN_NAMES = 5
 Batch = tuple[list[bytes | None], int, bool]
 """Values, the position after them, and whether the last line still lacks its line break."""
 SUFFIXES = (".ndjson", ".jsonl", ".parquet")
@@ -47,6 +62,7 @@ class FolderLanding:
     def run(self, *, follow: bool, stop: threading.Event) -> list[LandedRange]:
         """Land what is new; with `follow` look again every second until `stop`."""
         ranges: list[LandedRange] = []
+        self._warn_of_unread()
         while True:
             for path in self._files():
                 try:
@@ -72,9 +88,31 @@ class FolderLanding:
             ]
         return sorted(found)
 
+    def _warn_of_unread(self) -> None:
+        """Tell of files that nobody will ever read: a wrong suffix, or a place that is no topic's folder."""
+        folder, read = self._source.folder, set(self._files())
+        unread = []
+        for path in sorted(folder.rglob("*")):
+            parts = path.relative_to(folder).parts
+            # a topic that was not asked for is left out on purpose
+            is_other = parts[0] not in (self._topics or SOURCE_TOPICS) and parts[0] in SOURCE_TOPICS
+            is_meant = is_other or parts[0] == DEAD_LETTER_TOPIC or path.suffix == ".tmp" or path in read
+            if not is_meant and not any(part.startswith(".") for part in parts) and path.is_file():
+                unread.append(_shown(path.relative_to(folder)))
+        if unread:
+            logger.warning(
+                "%d files in %s are not read: %s%s. Only <topic>/<name>%s are; move or rename them",
+                len(unread),
+                _shown(folder),
+                ", ".join(unread[:SHOWN_NAMES]),
+                ", …" if len(unread) > SHOWN_NAMES else "",
+                " or ".join(SUFFIXES),
+            )
+
     def _land_file(self, path: Path) -> list[LandedRange]:
         settings = self._settings
         log = Log(self._source.cluster, str(path.relative_to(self._source.folder)), 0)
+        _check_name(settings.landing_dir, log, path)
         with ExitStack() as stack:
             stack.enter_context(exclusive(settings.landing_dir, log.cluster, log.topic, settings.kafka_timeout_seconds))
             start, position = self._continue_at(log, path)
@@ -102,7 +140,7 @@ class FolderLanding:
             return 0, 0
         notes = read_notes(self._settings.landing_dir, newest)
         position, is_open = int(notes.get("position", "0")), notes.get("last_line") == "open"
-        last = pq.read_table(newest.path(self._settings.landing_dir), columns=["value"])["value"][-1].as_py()
+        last = last_value(self._settings.landing_dir, newest)
         with _readable(path):
             if path.suffix == ".parquet":
                 size, unit = pq.read_metadata(path).num_rows, "rows"
@@ -119,6 +157,29 @@ class FolderLanding:
                 remedy="Give the new content a new file name and restore the old file (or remove it)",
             )
         return newest.end + 1, position
+
+
+def _check_name(landing_dir: Path, log: Log, path: Path) -> None:
+    """Raise LandingError for a file whose landed folder cannot be made."""
+    try:
+        folder = partition_dir(landing_dir, log.cluster, log.topic, log.partition)
+    except UnicodeEncodeError:
+        raise LandingError(
+            "the file cannot be landed: its name is not UTF-8", where=_shown(path), remedy="Rename it"
+        ) from None
+    for name, remedy in ((folder.parent.name, "Rename it"), (folder.parent.parent.name, "Use a shorter drop folder")):
+        if len(name) > NAME_BYTES:
+            raise LandingError(
+                f"the file cannot be landed: its path is too long ({len(name)} bytes where it is kept, at most "
+                f"{NAME_BYTES}; what is not A-Z, a-z, 0-9 or one of _.-~ takes three a byte)",
+                where=_shown(path),
+                remedy=remedy,
+            )
+
+
+def _shown(path: Path) -> str:
+    """A path that can be printed: bytes that are not UTF-8 as `\\xff`."""
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def _continues(path: Path, position: int, last: bytes, *, is_open: bool) -> tuple[bool, int]:
@@ -158,7 +219,8 @@ def _lines(path: Path, position: int) -> Iterator[Batch]:
         values: list[bytes | None] = []
         whole = b""
         for line in stream:
-            if not line.endswith(b"\n") and time.time() - path.stat().st_mtime < QUIET_SECONDS:
+            # a time in the future is a wrong clock, not a file that has just been written
+            if not line.endswith(b"\n") and abs(time.time() - path.stat().st_mtime) < QUIET_SECONDS:
                 break  # somebody is still writing it
             whole = line
             position += len(line)
@@ -177,15 +239,16 @@ def _parquet_rows(path: Path, start: int) -> Iterator[Batch]:
     """
     with duckdb.connect() as con:
         con.execute("set TimeZone = 'UTC'; set threads = 1")
-        described = con.execute("describe from read_parquet(?)", [str(path)]).fetchall()
+        # hive_partitioning: a folder `a=b` above the file is no column of it
+        reader, pattern = "read_parquet(?, hive_partitioning = false)", literal_path(path)
+        described = con.execute(f"describe from {reader}", [pattern]).fetchall()
         stamps = ['"' + name.replace('"', '""') + '"' for name, kind, *_ in described if kind.startswith("TIMESTAMP")]
         texts = ", ".join(
             f"strftime({name}::timestamptz::timestamp, '%Y-%m-%dT%H:%M:%S.%fZ') as {name}" for name in stamps
         )
         replaced = f"replace ({texts})" if texts else ""
         rows = con.execute(
-            f"select to_json(whole_row)::varchar from (select * {replaced} from read_parquet(?)) as whole_row",
-            [str(path)],
+            f"select to_json(whole_row)::varchar from (select * {replaced} from {reader}) as whole_row", [pattern]
         )
         number = 0
         while batch := rows.fetchmany(BATCH_LINES):

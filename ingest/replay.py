@@ -18,6 +18,7 @@ from ingest.writer import Writer
 from schemas.errors import UsageError
 from schemas.events import Rejection, parse_event, record_key
 from schemas.landing import live_segments
+from schemas.paths import literal_path
 from schemas.settings import Settings
 from schemas.topics import CHANNEL_TOPICS
 
@@ -100,7 +101,8 @@ class _LandedIds:
     """Counts which of the ids sent had landed before the replay began."""
 
     def __init__(self, settings: Settings) -> None:
-        self._files = [str(segment.path(settings.landing_dir)) for segment in live_segments(settings.landing_dir)]
+        landing_dir = settings.landing_dir
+        self._files = [literal_path(segment.path(landing_dir)) for segment in live_segments(landing_dir)]
         self._ids: list[str] = []
 
     def add(self, event_id: str) -> None:

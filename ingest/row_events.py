@@ -19,6 +19,7 @@ from ingest.mapping import Mapping as MappingOfRows
 from schemas import uuid5 as uuid5_macro
 from schemas.contracts import PROPERTY_FIELDS
 from schemas.errors import ConfigurationError
+from schemas.paths import literal_path
 from schemas.settings import Settings
 
 TIME_LIMIT_SECONDS = 900.0
@@ -26,6 +27,13 @@ REPLAY_NAMESPACE = uuid5(uuid5_macro.NIL, "journeys.replay")
 _FETCH_ROWS = 10_000
 _TIMES = (("occurred_at",), ("received_at",))
 _TIME_KINDS = ("TIMESTAMP", "DATE", "VARCHAR", "JSON", '"NULL"')
+_STAMP = r"\s*([^:]*\d:\d+(?::\d+(?:\.\d*)?)?)\s*(.*?)\s*"
+"""A stamp with a time of day, and what follows it: nothing, or its zone (a zone's own colons come later)."""
+_OFFSET = r"[zZ]|[+-]\d\d(:?\d\d(:\d\d)?)?"
+_ZONE_NAME = r"UTC|GMT|UCT|WET|CET|MET|EET|EST|MST|HST|[A-Za-z][A-Za-z0-9_+/-]{3,}"
+"""Names of the IANA list; DuckDB knows which of the long ones exist. Its other short ones are guesses: BST is Dhaka."""
+_BLANK = r"[\s\pZ]*"
+_UTC_ZONES = ("UTC", "Etc/UTC")
 
 
 def evaluate(file: Path, mapping: MappingOfRows, *, settings: Settings, tables: Mapping[str, Path]) -> Iterator[str]:
@@ -36,10 +44,11 @@ def evaluate(file: Path, mapping: MappingOfRows, *, settings: Settings, tables: 
         uuid5_macro.create_macro(con)
         con.execute("create macro uuid5(namespace, name) as uuid5_of(namespace, name)::varchar")
         # while reading: where stamps with and without a zone stand in one column, the reader judges the latter by it
-        con.execute(f"set TimeZone = '{mapping.content.input.timezone}'")
-        _load(con, INPUT, file, mapping)
+        zone = mapping.content.input.timezone
+        con.execute(f"set TimeZone = '{zone}'")
+        _load(con, INPUT, file, mapping, zone)
         for name, path in tables.items():
-            _load(con, name, path, None)
+            _load(con, name, path, None, zone)
         con.execute("set TimeZone = 'UTC'; set enable_external_access = false; set lock_configuration = true")
         loaded = {INPUT, *tables}
         prepared = [_prepare(con, mapping, index, loaded) for index in range(len(mapping.content.touchpoints))]
@@ -72,7 +81,7 @@ def _time_limit(con: duckdb.DuckDBPyConnection, where: str) -> Iterator[None]:
         timer.cancel()
 
 
-def _load(con: duckdb.DuckDBPyConnection, name: str, path: Path, mapping: MappingOfRows | None) -> None:
+def _load(con: duckdb.DuckDBPyConnection, name: str, path: Path, mapping: MappingOfRows | None, zone: str) -> None:
     """Load a file as a table; its format by the mapping for the input, by its suffix for further tables."""
     suffixes = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".ndjson": "ndjson", ".jsonl": "ndjson"}
     kind = mapping.content.input.format if mapping else suffixes.get(path.suffix, "csv")
@@ -86,14 +95,50 @@ def _load(con: duckdb.DuckDBPyConnection, name: str, path: Path, mapping: Mappin
         "parquet": "read_parquet([?])",
         "ndjson": "read_json([?], format = 'newline_delimited')",
     }[kind]
+    pattern = literal_path(path)
     try:
-        con.execute(f'create table "{name}" as from {reader}', [str(path)])
+        con.execute(f'create table "{name}" as from {reader}', [pattern])
+        if kind == "csv" and (kinds := _kinds_with_zones(con, name, options, pattern, zone)):
+            types = ", ".join(f"{_text(column)}: {_text(kind)}" for column, kind in kinds.items())
+            reader = f"read_csv({options}, sample_size = -1, types = {{{types}}})"
+            con.execute(f'create or replace table "{name}" as from {reader}', [pattern])
     except duckdb.Error as error:
         raise ConfigurationError(
             f"the file cannot be read as {kind}: {str(error).splitlines()[0]}",
             where=str(path),
             remedy="Correct the file, or `input` in the mapping",
         ) from None
+
+
+def _kinds_with_zones(
+    con: duckdb.DuckDBPyConnection, name: str, options: str, pattern: str, zone: str
+) -> dict[str, str]:
+    """The CSV columns to read once more, by type: those whose zones the reader dropped or guessed.
+
+    It takes a column of `… UTC` for stamps without a zone, and `BST` for the time of Dhaka. A column with zones it
+    knows becomes TIMESTAMPTZ, another stays text, so that each row is judged by itself.
+    """
+    described = con.execute(f'describe "{name}"').fetchall()
+    stamps = {column: kind for column, kind, *_ in described if kind.startswith("TIMESTAMP")}
+    if not stamps:
+        return {}
+    types = ", ".join(f"{_text(column)}: 'VARCHAR'" for column in stamps)
+    reader = f"read_csv({options}, sample_size = -1, types = {{{types}}})"
+    verdicts = ", ".join(
+        f"coalesce(bool_or({after} <> ''), false), "
+        f"coalesce(bool_or({after} <> '' and not regexp_full_match({after}, '{_OFFSET}|(?i:{_ZONE_NAME})')), false)"
+        for after in (f"regexp_extract({_name(column)}, '^{_STAMP}$', 2)" for column in stamps)
+    )
+    row = con.execute(f"select {verdicts} from {reader}", [pattern]).fetchall()[0]
+    kinds = {}
+    for index, (column, kind) in enumerate(stamps.items()):
+        has_zones, has_foreign = row[2 * index : 2 * index + 2]
+        if kind != "TIMESTAMP" and has_foreign:
+            kinds[column] = "VARCHAR"
+        # what is foreign in a TIMESTAMP belongs to its format: 01/05/2026 10:00:00 PM
+        elif kind == "TIMESTAMP" and has_zones and not has_foreign and zone not in _UTC_ZONES:
+            kinds[column] = "TIMESTAMPTZ"
+    return kinds
 
 
 def _prepare(con: duckdb.DuckDBPyConnection, mapping: MappingOfRows, index: int, tables: set[str]) -> str:
@@ -170,6 +215,11 @@ def _events_sql(
         order by event ->> 'occurred_at', event ->> 'event_id'"""
 
 
+def _name(column: str) -> str:
+    """An SQL name."""
+    return '"' + column.replace('"', '""') + '"'
+
+
 def _text(value: str) -> str:
     """An SQL text literal."""
     return "'" + value.replace("'", "''") + "'"
@@ -196,16 +246,29 @@ def _wire_value(place: tuple[str, ...], sql: str, kind: str, zone: str) -> str:
         return f"case when {is_whole} then to_json(({sql})::integer) else to_json({sql}) end"
     if declared == "boolean":
         return f"coalesce(to_json(try_cast({sql} as boolean)), to_json({sql}))" if kind == "VARCHAR" else sql
-    return f"({sql})::varchar[]" if place[0] == "identifiers" and kind.endswith("[]") else text
+    if place[0] == "identifiers":  # a blank one is none: it would make one customer of all who lack it
+        if kind.endswith("[]"):
+            texts = f"({sql})::varchar[]"
+            return f"list_filter({texts}, lambda one: one is null or not regexp_full_match(one, '{_BLANK}'))"
+        return f"case when not regexp_full_match({text}, '{_BLANK}') then {text} end"
+    return text
 
 
 def _instant(sql: str, kind: str, zone: str) -> str:
-    """SQL of a UTC timestamp: a stamp without zone belongs to the mapping's, one with a zone is taken as it is."""
+    """SQL of a UTC timestamp: a stamp without zone belongs to the mapping's, one with a zone is taken as it is.
+
+    NULL where something else follows the time of day: DuckDB would drop it and take the rest.
+    """
     if kind == "TIMESTAMP WITH TIME ZONE":
         return f"timezone('UTC', {sql})"
     naive = f"timezone('UTC', timezone('{zone}', try_cast({sql} as timestamp)))"
     if kind == "VARCHAR":
-        # a zone follows a time of day: the "-05" of 2026-01-05 is none
-        has_zone = f"regexp_matches({sql}, ':\\d\\d(\\.\\d+)?\\s*([zZ]|[+-]\\d\\d(:?\\d\\d)?)$')"
-        return f"case when {has_zone} then timezone('UTC', try_cast({sql} as timestamptz)) else {naive} end"
+        stamp, after = (f"regexp_extract({sql}, '^{_STAMP}$', {group})" for group in (1, 2))
+        return f"""case
+            when {after} = '' then {naive}
+            when regexp_full_match({after}, '{_OFFSET}')
+                then timezone('UTC', try_cast({stamp} || upper({after}) as timestamptz))
+            when regexp_full_match({after}, '(?i:{_ZONE_NAME})')
+                then timezone('UTC', try_cast({stamp} || ' ' || {after} as timestamptz))
+            end"""
     return naive

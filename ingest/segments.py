@@ -78,20 +78,34 @@ def newest_segments(landing_dir: Path, cluster: str, topic: str) -> dict[int, Se
 def read_notes(landing_dir: Path, segment: Segment) -> dict[str, str]:
     """The notes a segment's writer left in its footer. Raises LandingError when the file is not whole."""
     path = segment.path(landing_dir)
-    try:
+    with _readable(path):
         pairs = pq.read_metadata(path).metadata or {}
-    except (pa.ArrowInvalid, OSError) as error:
+    return {
+        key.decode().removeprefix("journeys."): value.decode()
+        for key, value in pairs.items()
+        if key.startswith(b"journeys.")
+    }
+
+
+def last_value(landing_dir: Path, segment: Segment) -> bytes:
+    """The value of a segment's last record. Raises LandingError when the file is not whole."""
+    path = segment.path(landing_dir)
+    with _readable(path):
+        value: bytes = pq.read_table(path, columns=["value"])["value"][-1].as_py()
+    return value
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
         raise LandingError(
             "a landed file cannot be read",
             where=str(path),
             value=str(error)[:100],
             remedy="Restore it from a backup; if its records are still at the source, delete it and land again",
         ) from error
-    return {
-        key.decode().removeprefix("journeys."): value.decode()
-        for key, value in pairs.items()
-        if key.startswith(b"journeys.")
-    }
 
 
 @contextmanager

@@ -5,6 +5,7 @@ Each setting is an environment variable `JOURNEYS_<NAME>`; secrets are secret ty
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -29,12 +30,22 @@ def _memory_size(value: str) -> str:
     return value
 
 
+def _folder(value: Path) -> Path:
+    # otherwise the first step that makes a folder in it would stop with a bare "Not a directory"
+    nearest = next((path for path in (value, *value.absolute().parents) if os.path.lexists(path)), value)
+    if not os.path.isdir(nearest):  # noqa: PTH112 - Path.is_dir raises where it may not look
+        raise ValueError(f"must be a folder or a path where one can be made, but {nearest} is none")
+    return value
+
+
 class Settings(BaseSettings):
     """Frozen settings, read once and passed in; never a global."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
-    home: Path = Field(Path("data"), description="Folder that holds all state: landing, warehouse, published")
+    home: Annotated[Path, AfterValidator(_folder)] = Field(
+        Path("data"), description="Folder that holds all state: landing, warehouse, published"
+    )
     config: Path = Field(PROJECT_DIR / "journey.yml", description="The journey definition analysts edit")
     source: str = Field(
         "kafka://127.0.0.1:9092",

@@ -207,3 +207,94 @@ def test_following_takes_new_files_until_stopped(folder, settings, landed, monke
 def test_a_wrong_url_says_how_to_write_one(settings, url, words):
     with pytest.raises(ConfigurationError, match=words):
         land(url, settings=settings)
+
+
+@pytest.mark.parametrize(("name", "other"), [("v[1]", "v1"), ("v?", "vx"), ("v*", "vxx")])
+def test_a_parquet_file_whose_name_looks_like_a_pattern_is_read_and_no_other(drop, name, other):
+    assert drop(f"{other}.parquet", table("other")) == [b'{"id":"other"}']
+    assert drop(f"{name}.parquet", table("meant")) == [b'{"id":"meant"}']
+    assert drop(f"{name}.parquet", table("meant", "too")) == [b'{"id":"meant"}', b'{"id":"too"}']
+
+
+def test_a_folder_named_like_a_partition_adds_nothing_to_the_rows(tmp_path, settings, landed):
+    folder = tmp_path / "channel=store"
+    (folder / TOPIC).mkdir(parents=True)
+    pq.write_table(table("a"), folder / TOPIC / "a.parquet")
+    land(f"file://{folder}", settings=settings)
+    assert [row["value"] for row in landed(settings)] == [b'{"id":"a"}']
+
+
+@pytest.mark.parametrize(
+    ("name", "what", "shown"),
+    [
+        (b"a" * 240 + b".ndjson", "path is too long", "aaaaaa.ndjson"),
+        ("é".encode() * 100 + b".ndjson", "path is too long", "éé.ndjson"),
+        (b"x\xff.ndjson", "its name is not UTF-8", r"x\xff.ndjson"),
+    ],
+    ids=["long", "long when quoted", "not UTF-8"],
+)
+def test_a_name_that_cannot_be_kept_is_told_and_does_not_stop_the_others(
+    drop, folder, settings, landed, name, what, shown
+):
+    Path(os.fsdecode(os.fsencode(folder / TOPIC) + b"/" + name)).write_bytes(b"odd\n")
+    with pytest.raises(LandingError, match=what) as raised:
+        drop("z.ndjson", b"fine\n")
+    message = str(raised.value)
+    assert shown in message and "Rename it" in message
+    assert message.encode()  # it can be printed
+    assert [row["value"] for row in landed(settings)] == [b"fine"]
+
+
+def test_a_drop_folder_whose_path_is_too_long_is_told(tmp_path, settings):
+    folder = tmp_path / ("d" * 120) / ("e" * 120)
+    (folder / TOPIC).mkdir(parents=True)
+    (folder / TOPIC / "a.ndjson").write_bytes(b"1\n")
+    with pytest.raises(LandingError, match="Use a shorter drop folder"):
+        land(f"file://{folder}", settings=settings)
+
+
+def test_a_landed_file_with_a_broken_page_is_named_and_does_not_stop_the_others(drop, folder, settings, landed):
+    drop("a.ndjson", b"1\n2\n")
+    (path,) = settings.landing_dir.rglob("*.parquet")
+    whole = path.read_bytes()
+    footer = 8 + int.from_bytes(whole[-8:-4], "little")
+    path.write_bytes(b"PAR1" + b"\xff" * (len(whole) - footer - 4) + whole[-footer:])
+    assert pq.read_metadata(path).num_rows == 2
+    with pytest.raises(LandingError, match="a landed file cannot be read") as raised:
+        drop("b.ndjson", b"fine\n")
+    assert str(path) in str(raised.value) and "Restore it from a backup" in str(raised.value)
+    path.unlink()
+    assert [row["value"] for row in landed(settings)] == [b"fine"]
+
+
+def test_a_last_line_without_its_break_does_not_wait_for_a_time_in_the_future(folder, settings, landed):
+    path = folder / TOPIC / "a.ndjson"
+    path.write_bytes(b"1\n2")
+    os.utime(path, (time.time() + 86_400, time.time() + 86_400))
+    land(f"file://{folder}", settings=settings)
+    assert [row["value"] for row in landed(settings)] == [b"1", b"2"]
+
+
+def test_files_that_are_not_read_are_told_once(folder, settings, caplog):
+    for name in ("a.json", "a.NDJSON", "a.ndjson.gz", "sub/a.ndjson", "../web/a.ndjson", "../root.ndjson"):
+        path = folder / TOPIC / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"1\n")
+    for name in (".hidden.json", "a.ndjson.tmp", "ok.ndjson", "../journeys.dead_letter.v1/a.ndjson", "../.git/a.json"):
+        path = folder / TOPIC / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"1\n")
+    (folder / "journeys.store.v1").mkdir()
+    (folder / "journeys.store.v1" / "a.ndjson").write_bytes(b"1\n")
+    land(f"file://{folder}", settings=settings, topics=[TOPIC])
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warning == (
+        f"6 files in {folder} are not read: {TOPIC}/a.NDJSON, {TOPIC}/a.json, {TOPIC}/a.ndjson.gz, "
+        f"{TOPIC}/sub/a.ndjson, root.ndjson, …. "
+        "Only <topic>/<name>.ndjson or .jsonl or .parquet are; move or rename them"
+    )
+
+
+def test_a_folder_whose_files_are_all_read_warns_of_nothing(drop, caplog):
+    drop("a.ndjson", b"1\n")
+    assert [record for record in caplog.records if record.levelname == "WARNING"] == []

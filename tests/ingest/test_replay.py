@@ -19,7 +19,7 @@ from ingest.landing import land
 from ingest.replay import replay
 from ingest.row_events import REPLAY_NAMESPACE
 from schemas.errors import ConfigurationError, UsageError
-from schemas.settings import PROJECT_DIR
+from schemas.settings import PROJECT_DIR, Settings
 from schemas.topics import CHANNEL_TOPICS
 
 MAPPING = """\
@@ -392,3 +392,112 @@ def test_the_pages_examples_run_as_written(tmp_path):
     (orders,) = (drop / CHANNEL_TOPICS["store"]).glob("*.ndjson")
     shown = [line for line in page.splitlines() if line.startswith('{"event_id"')]
     assert [re.sub(r'"event_id":"[^"]*"', '"event_id":"…"', line) for line in orders.read_text().splitlines()] == shown
+
+
+ZONED = MAPPING.replace("{format: csv}", "{format: csv, timezone: America/New_York}")
+
+
+@pytest.mark.parametrize("shape", ["csv of one kind", "csv with text", "ndjson", "parquet"])
+@pytest.mark.parametrize(
+    ("stamp", "expected"),
+    [
+        ("2026-01-05 10:00:00 UTC", "2026-01-05T10:00:00"),
+        ("2026-01-05T10:00:00.5 utc", "2026-01-05T10:00:00.500000"),
+        ("2026-01-05 10:00 UTC ", "2026-01-05T10:00:00"),
+        ("2026-01-05 10:00:00 GMT", "2026-01-05T10:00:00"),
+        ("2026-01-05 10:00:00 CET", "2026-01-05T09:00:00"),
+        ("2026-01-05 10:00:00 EST", "2026-01-05T15:00:00"),
+        ("2026-07-05 10:00:00 Europe/Berlin", "2026-07-05T08:00:00"),
+        ("2026-01-05 10:00:00 America/Argentina/Buenos_Aires", "2026-01-05T13:00:00"),
+        ("2026-01-05 10:00:00+05:30:15", "2026-01-05T04:29:45"),
+        ("2026-01-05 10:00:00 +02:00", "2026-01-05T08:00:00"),
+        ("2026-01-05T10:00:00Z ", "2026-01-05T10:00:00"),
+        ("2026-01-05T10:00:00z", "2026-01-05T10:00:00"),
+        ("2026-01-05 10:00:00 BST", None),  # Britain's or Bangladesh's
+        ("2026-01-05 10:00:00 CEST", None),
+        ("2026-01-05 10:00:00 Mars/Olympus", None),
+        ("2026-01-05 10:00:00 PM", None),
+        ("2026-01-05 10:00:00-5", None),
+    ],
+)
+def test_a_named_zone_is_kept_in_every_format_and_what_is_none_rejects_its_row(send, stamp, expected, shape):
+    others = ["soon"] if shape == "csv with text" else []
+    kind = shape.split()[0]
+    rows = {
+        "csv": "ts,who\n" + "".join(f"{text},a\n" for text in (stamp, *others)),
+        "ndjson": json.dumps({"ts": stamp, "who": "a"}) + "\n",
+        "parquet": pa.table({"ts": [stamp], "who": ["a"]}),
+    }[kind]
+    report, events = send(rows, ZONED.replace("csv", kind), name=f"rows.{kind}")
+    if expected is None:
+        assert events == [] and f"(got {stamp}) in" in report.rejects[0] and "occurred_at" in report.rejects[0]
+    else:
+        assert [e["occurred_at"] for e in events] == [f"{expected}{'' if '.' in expected else '.000000'}Z"]
+
+
+def test_stamps_of_utc_and_without_a_zone_may_stand_in_one_csv_column(send):
+    _, events = send("ts,who\n2026-01-05 10:00:00 UTC,a\n2026-01-05 10:00:00,b\n", ZONED)
+    assert {e["identifiers"]["anonymous_id"]: e["occurred_at"][11:19] for e in events} == {
+        "a": "10:00:00", "b": "15:00:00",
+    }  # fmt: skip
+
+
+def test_a_csv_column_whose_format_says_am_or_pm_is_read_as_before(send):
+    _, events = send("ts,who\n01/05/2026 10:00:00 PM,a\n", ZONED)
+    assert [e["occurred_at"] for e in events] == ["2026-01-06T03:00:00.000000Z"]
+
+
+def test_the_zone_of_a_further_tables_stamps_is_kept_too(send, tmp_path):
+    (tmp_path / "times.csv").write_text("ts\n2026-01-05 10:00:00 UTC\n", encoding="utf-8")
+    mapping = ZONED.replace("  - channel", "  - from: select times.ts, input.who from input, times\n    channel")
+    _, events = send("who\na\n", mapping, tables={"times": tmp_path / "times.csv"})
+    assert [e["occurred_at"] for e in events] == ["2026-01-05T10:00:00.000000Z"]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "ndjson"])
+@pytest.mark.parametrize(("name", "other"), [("v[1]", "v1"), ("v?", "vx"), ("v*", "vxx")])
+def test_a_file_whose_name_looks_like_a_pattern_is_read_and_no_other(send, tmp_path, name, other, kind):
+    def rows(who: str) -> Any:
+        return {
+            "csv": f"ts,who\n2026-01-05 10:00:00,{who}\n",
+            "ndjson": json.dumps({"ts": "2026-01-05 10:00:00", "who": who}) + "\n",
+            "parquet": pa.table({"ts": ["2026-01-05 10:00:00"], "who": [who]}),
+        }[kind]
+
+    mapping = MAPPING.replace("csv", kind)
+    send(rows("other"), mapping, name=f"{other}.{kind}")
+    _, events = send(rows("meant"), mapping, name=f"{name}.{kind}")
+    assert [e["identifiers"] for e in events] == [{"anonymous_id": "meant"}]
+
+
+def test_ids_that_had_landed_are_counted_where_the_home_looks_like_a_pattern(send, tmp_path):
+    send(ROWS)
+    odd = Settings(home=tmp_path / "home[1]")
+    land(f"file://{tmp_path}/drop", settings=odd)
+    for path in (tmp_path / "home[1]").rglob("*.parquet"):  # the files that the pattern would match
+        other = tmp_path / "home1" / path.relative_to(tmp_path / "home[1]")
+        other.parent.mkdir(parents=True)
+        pq.write_table(pq.read_table(path, partitioning=None).slice(0, 0), other)
+    report = replay([tmp_path / "rows.csv"], tmp_path / "m.yml", f"file://{tmp_path}/drop", settings=odd)
+    assert report.landed_before_count == 2
+
+
+@pytest.mark.parametrize(
+    ("who", "expected"),
+    [
+        ("' '", {"customer_id": "c"}),
+        ("''", {"customer_id": "c"}),
+        ("chr(9) || chr(160)", {"customer_id": "c"}),
+        ("' a '", {"anonymous_id": " a ", "customer_id": "c"}),
+        ("['a', ' ', '']", {"anonymous_id": ["a"], "customer_id": "c"}),
+    ],
+    ids=["space", "empty", "tab and no-break space", "within spaces", "in a list"],
+)
+def test_a_blank_identifier_is_left_out(send, who, expected):
+    with duckdb.connect() as con:
+        rows = con.sql(f"select '2026-01-05 10:00:00' as ts, {who} as who").to_arrow_table()
+    mapping = MAPPING.replace("csv", "parquet").replace(
+        "{anonymous_id: who}", "{anonymous_id: who, customer_id: \"'c'\"}"
+    )
+    _, events = send(rows, mapping, name="rows.parquet")
+    assert [e["identifiers"] for e in events] == [expected]

@@ -270,3 +270,19 @@ def test_the_documentation_lists_exactly_the_allowed_functions() -> None:
     assert listed is not None
     names = re.findall(r"`(\w+)`", listed[1])
     assert names == sorted(SCALAR_FUNCTIONS)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "lpad(event_type, 2000000000, 'x')",
+        "rpad(source, 1001, 'x')",
+        "lpad(source, nps_score, 'x')",
+        "lpad(source, 999 * 999, 'x')",
+        "source = 'a' or rpad(source, 1e9, 'x') = 'b'",
+    ],
+)
+def test_no_expression_asks_for_more_memory_than_a_row_has(sql: str) -> None:
+    with pytest.raises(ConfigurationError, match="length of lpad and rpad is a number up to 1000"):
+        check_expression(sql, columns=[*ROW, "event_type"], where=WHERE)
+    assert checked("lpad(source, 1000, '0')")

@@ -142,3 +142,15 @@ def test_an_error_survives_a_process_boundary(kind: type[JourneysError]) -> None
     copy = pickle.loads(pickle.dumps(error))
     assert type(copy) is kind and str(copy) == "table t: it broke (got 3). Mend it"
     assert copy.exit_code == (2 if kind in (UsageError, ConfigurationError) else 1)
+
+
+@pytest.mark.parametrize("below", [".", "under/it"])
+def test_a_home_that_cannot_be_a_folder_is_refused(below: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("JOURNEYS_HOME", str(tmp_path / "file" / below))
+    with pytest.raises(ConfigurationError, match=f"setting JOURNEYS_HOME: .*{tmp_path}/file is none.*environment"):
+        load_settings()
+
+
+def test_a_home_that_is_still_to_be_made_is_fine(tmp_path: Path) -> None:
+    assert load_settings(home=tmp_path / "new" / "home").home == tmp_path / "new" / "home"
