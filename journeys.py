@@ -40,6 +40,32 @@ class Format(StrEnum):
     parquet = "parquet"
 
 
+class FunnelMode(StrEnum):
+    """The modes of ClickHouse's windowFunnel, and steps in any order."""
+
+    default = "default"
+    strict_order = "strict_order"
+    strict_deduplication = "strict_deduplication"
+    strict_increase = "strict_increase"
+    strict_once = "strict_once"
+    unordered = "unordered"
+
+
+class Counting(StrEnum):
+    """What `journeys funnel` counts."""
+
+    unique = "unique"
+    total = "total"
+
+
+class Touches(StrEnum):
+    """Whose touchpoints: the customer's own, the brand's, or both."""
+
+    inbound = "inbound"
+    outbound = "outbound"
+    any = "any"
+
+
 SourceOption = Annotated[
     str | None, typer.Option("--from", help="kafka://host:port or file:///folder (default: JOURNEYS_SOURCE)")
 ]
@@ -343,6 +369,74 @@ def explain(
     _print_table("Checks", explanation.checks, ("name", "severity", "expected"))
     if code:
         typer.echo("\n" + explaining.body(explanation))
+
+
+@app.command()
+def funnel(
+    context: typer.Context,
+    step: Annotated[
+        list[str],
+        typer.Option(help="A step, in order: an event type, custom:NAME, or an SQL condition, as NAME: CONDITION"),
+    ],
+    within: Annotated[
+        str | None, typer.Option(help="From the first step to the last, like '7 days' (default: conversion_window)")
+    ] = None,
+    mode: Annotated[FunnelMode, typer.Option(help="What may lie between the steps")] = FunnelMode.default,
+    counting: Annotated[
+        Counting, typer.Option(help="unique customers, or the total of their attempts")
+    ] = Counting.unique,
+    hold: Annotated[str | None, typer.Option(help="All steps have the same value of this, like product_id")] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="Not between the steps: an event type or an SQL condition")
+    ] = None,
+    exclude_after: Annotated[int, typer.Option(help="Exclude only after this step")] = 1,
+    exclude_before: Annotated[
+        int | None, typer.Option(help="Exclude only before this step (default: the last)")
+    ] = None,
+    breakdown: Annotated[str | None, typer.Option(help="A row per value of this, like channel or medium")] = None,
+    breakdown_at: Annotated[
+        str, typer.Option(help="Whose value: first_touch, last_touch (the last step reached), step_1, step_2, …")
+    ] = "first_touch",
+    since: Annotated[
+        str | None, typer.Option(help="Nothing before this day or time of the reporting time zone")
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="First steps before this day or time only")] = None,
+    touches: Annotated[
+        Touches, typer.Option(help="The customer's own touchpoints, the brand's, or any")
+    ] = Touches.inbound,
+    attempts: Annotated[bool, typer.Option("--attempts", help="List who came how far, and when")] = False,
+    show_sql: Annotated[bool, typer.Option("--sql", help="Print the SQL for any DuckDB client; run nothing")] = False,
+    output: Annotated[Format, typer.Option("--format", help="table, csv, json or parquet")] = Format.table,
+    out: Annotated[Path | None, typer.Option(help="Write to this file (needed for parquet)")] = None,
+) -> None:
+    """How many customers come through steps in order, within a window, and how soon.
+
+    docs/funnels.md explains every option with examples.
+    """
+    from warehouse.funnel import Funnel
+    from warehouse.query import query as run_query
+
+    asked = Funnel(
+        steps=step,
+        within=within,
+        mode=mode.value,
+        counting=counting.value,
+        hold=hold,
+        exclude=exclude or (),
+        exclude_after=exclude_after,
+        exclude_before=exclude_before,
+        breakdown=breakdown,
+        breakdown_at=breakdown_at,
+        since=since,
+        until=until,
+        touches=touches.value,
+    )
+    macros = asked.macros()
+    if show_sql:
+        typer.echo("\n".join([f"{text.rstrip()};\n" for text in macros] + [f"{asked.select(attempts=attempts)};"]))
+        return
+    sql = asked.select(asked.shown_columns() if output is Format.table and not attempts else "*", attempts=attempts)
+    run_query(context.obj, sql, format=output.value, out=out, macros=macros)
 
 
 @app.command()

@@ -54,7 +54,7 @@ def silver(
     source: str,
     data_as_of: datetime | None = None,
     full: bool = False,
-    landing_problem_count: int = 0,
+    landing_problem_count: int | None = None,
 ) -> dict[str, Any]:
     """Bronze to customers; rejected records go to the dead-letter topic of `source`."""
     from ingest.dead_letters import forward

@@ -28,6 +28,9 @@ SCALAR_FUNCTIONS = frozenset(
 )
 """Deterministic scalar functions; the same input gives the same answer in every run."""
 
+MAX_PADDING = 1_000
+"""The longest text that `lpad` and `rpad` may ask for: their length alone says how much memory a row takes."""
+
 MAPPING_FUNCTIONS = SCALAR_FUNCTIONS | {"uuid5"}
 """What a mapping may use: `uuid5(namespace, name)` too, which `replay` defines."""
 
@@ -142,3 +145,11 @@ def _check_nodes(
                 where,
                 f"Only deterministic functions on the allow-list may be used; {page} lists them",
             )
+        elif isinstance(node, exp.Pad) and not _is_short(node.expression):
+            raise _fail(
+                f"the length of lpad and rpad is a number up to {MAX_PADDING}", sql, where, "Write a smaller number"
+            )
+
+
+def _is_short(length: exp.Expression) -> bool:
+    return isinstance(length, exp.Literal) and length.name.isdigit() and int(length.name) <= MAX_PADDING

@@ -24,8 +24,10 @@ import duckdb
 import pyarrow as pa
 
 from schemas.contracts import ENVELOPE_FIELDS, PROPERTY_FIELDS
+from schemas.errors import BuildError
 from schemas.events import EventBase, Rejection, parse_event
 from schemas.landing import Segment, live_segments
+from schemas.paths import literal_path
 from transforms.event_sql import instant, leaves_sql, quoted, typed_value, validity
 
 logger = logging.getLogger(__name__)
@@ -119,7 +121,10 @@ def load(
     clock_skew_tolerance: timedelta,
     batch_records: int = BATCH_RECORDS,
 ) -> BronzeSummary:
-    """Load every landed record after the loaded offsets; answers what was read, accepted and rejected."""
+    """Load every landed record after the loaded offsets; answers what was read, accepted and rejected.
+
+    Raises BuildError naming a landed file that cannot be read.
+    """
     create_tables(con)
     total = BronzeSummary()
     for batch in _batches(con, landing_dir, batch_records):
@@ -128,8 +133,10 @@ def load(
         try:
             summary = _load_batch(con, landing_dir, batch, earliest_occurred_at, clock_skew_tolerance)
             con.execute("commit")
-        except BaseException:
+        except BaseException as error:
             con.execute("rollback")
+            if isinstance(error, duckdb.Error) and not isinstance(error, duckdb.OutOfMemoryException):
+                _raise_for_damage(con, landing_dir, batch)
             raise
         logger.info(
             "bronze: %d records in %d files, %d accepted, %d rejected, %.2f s",
@@ -160,6 +167,24 @@ def _batches(con: duckdb.DuckDBPyConnection, landing_dir: Path, batch_records: i
         yield batch
 
 
+def _raise_for_damage(con: duckdb.DuckDBPyConnection, landing_dir: Path, batch: list[Segment]) -> None:
+    """Name the landed file that broke the batch: DuckDB's own message often does not. Reads each one again, whole."""
+    for segment in batch:
+        path = segment.path(landing_dir)
+        try:
+            con.execute(
+                "select bit_xor(hash(_cluster, _topic, _partition, _offset, landed_at, value)) "
+                f"from read_parquet({quoted(literal_path(path))}, hive_partitioning = false)"
+            ).fetchall()
+        except duckdb.Error as error:
+            raise BuildError(
+                f"the landed file cannot be read: {' '.join(str(error).split())[:200]}",
+                where=str(path),
+                remedy="Restore it from a backup; if it is the last of its partition and the source still has these "
+                "offsets, delete it and run `journeys land` instead. Nothing of this batch was loaded",
+            ) from error
+
+
 def _load_batch(
     con: duckdb.DuckDBPyConnection,
     landing_dir: Path,
@@ -167,7 +192,7 @@ def _load_batch(
     earliest: datetime,
     tolerance: timedelta,
 ) -> BronzeSummary:
-    files = "[" + ", ".join(quoted(str(segment.path(landing_dir))) for segment in batch) + "]"
+    files = "[" + ", ".join(quoted(literal_path(segment.path(landing_dir))) for segment in batch) + "]"
     records = f"""
         (select record.*, record.value as payload from read_parquet({files}, hive_partitioning = false) as record
          left join bronze_progress as progress using (_cluster, _topic, _partition)

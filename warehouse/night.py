@@ -70,18 +70,20 @@ def build_silver(
     run_id: str,
     data_as_of: datetime | None = None,
     full: bool = False,
-    landing_problem_count: int = 0,
+    landing_problem_count: int | None = None,
 ) -> StepResult:
     """Load bronze from landing and rebuild silver as of `data_as_of` (None: the newest inbound touchpoint).
 
     `full` loads bronze anew and is the only way a given `data_as_of` may lie before the last build's; a derived one
-    never does. `landing_problem_count` logs of the source could not be landed: data_quality tells. Raises UsageError
-    when `data_as_of` would move back.
+    never does. `landing_problem_count` logs of the source could not be landed: data_quality tells; None, where this
+    run landed nothing, leaves what the last one that did has found. Raises UsageError when `data_as_of` would move
+    back.
     """
     _check_run_id(run_id)
     config = load_config(settings.config)
     with _open(settings) as con:
-        _load_bronze(con, settings, config, full=full)
+        problem_count = _landing_problem_count(con, landing_problem_count)
+        _load_bronze(con, settings, config, full=full, run_id=run_id)
         previous = _state(con, SILVER)
         if data_as_of and previous and data_as_of < previous.data_as_of and not full:
             raise UsageError(
@@ -91,7 +93,7 @@ def build_silver(
             )
         definitions = definition_hash(config)
         as_of_text = data_as_of.isoformat() if data_as_of else ""
-        inputs = [definitions, as_of_text, _bronze_state(con), str(landing_problem_count)]
+        inputs = [definitions, as_of_text, _bronze_state(con), str(problem_count)]
 
         floor = previous.data_as_of if previous else None  # only --as-of moves it back
 
@@ -100,7 +102,7 @@ def build_silver(
             con.execute(
                 "insert into build_counts by name select 'landing_problem_count' as check_name, "
                 "'landing' as table_name, ? as numerator, ? as observed",
-                [landing_problem_count, landing_problem_count],
+                [problem_count, problem_count],
             )
             return as_of, {"row_counts": _row_counts(con, silver.TABLES), "definition_hash": definitions}
 
@@ -263,7 +265,21 @@ def _open(settings: Settings) -> Any:
     return con
 
 
-def _load_bronze(con: duckdb.DuckDBPyConnection, settings: Settings, config: Config, *, full: bool) -> None:
+def _landing_problem_count(con: duckdb.DuckDBPyConnection, found: int | None) -> int | None:
+    """Keep what a landing found, before anything can fail; answers the newest count, None where none is known."""
+    con.execute("create table if not exists landing_state (problem_count integer)")
+    if found is not None:
+        con.execute("begin")
+        con.execute("delete from landing_state")
+        con.execute("insert into landing_state values (?)", [found])
+        con.execute("commit")
+    known = con.execute("select problem_count from landing_state").fetchone()
+    return known[0] if known else None
+
+
+def _load_bronze(
+    con: duckdb.DuckDBPyConnection, settings: Settings, config: Config, *, full: bool, run_id: str
+) -> None:
     """Bronze depends on two values of journey.yml and on the contract: where they changed, or on `full`, it is anew."""
     depends_on = json.dumps(
         [config.earliest_occurred_at.isoformat(), config.clock_skew_tolerance.total_seconds(), _contract_hash()]
@@ -276,12 +292,15 @@ def _load_bronze(con: duckdb.DuckDBPyConnection, settings: Settings, config: Con
     con.execute("delete from bronze_definition")
     con.execute("insert into bronze_definition values (?)", [depends_on])
     con.execute("commit")
-    bronze.load(
-        con,
-        landing_dir=settings.landing_dir,
-        earliest_occurred_at=config.earliest_occurred_at,
-        clock_skew_tolerance=config.clock_skew_tolerance,
-    )
+    try:
+        bronze.load(
+            con,
+            landing_dir=settings.landing_dir,
+            earliest_occurred_at=config.earliest_occurred_at,
+            clock_skew_tolerance=config.clock_skew_tolerance,
+        )
+    except duckdb.Error as error:
+        raise _failed(error, f"bronze of run {run_id}", "Whole batches were kept") from error
 
 
 def _contract_hash() -> str:
@@ -342,14 +361,18 @@ def _step(
         with contextlib.suppress(duckdb.Error):  # a connection that broke has rolled back by itself
             con.execute("rollback")
         if isinstance(error, duckdb.Error):
-            raise BuildError(
-                f"the step failed: {' '.join(str(error).split())[:400]}",
-                where=f"{step} of run {run_id}",
-                remedy="Nothing of it was kept; mend the cause (disk, memory) and run it again",
-            ) from error
+            raise _failed(error, f"{step} of run {run_id}", "Nothing of it was kept") from error
         raise
     logger.info("%s: run %s, data as of %s, %.2f s", step, run_id, as_of.isoformat(), seconds)
     return StepResult(run_id, step, as_of, False, details)
+
+
+def _failed(error: duckdb.Error, where: str, kept: str) -> BuildError:
+    return BuildError(
+        f"the step failed: {' '.join(str(error).split())[:400]}",
+        where=where,
+        remedy=f"{kept}; mend the cause (disk, memory) and run it again",
+    )
 
 
 def _naive(instant: datetime) -> datetime:

@@ -18,6 +18,7 @@ import json
 import logging
 import os
 import shutil
+import stat
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -71,8 +72,8 @@ def publish(
     """Write a publication of silver and gold and make it current; answers its folder.
 
     `root`: the path under which readers see the publications, where it is not `settings.published_dir`. Raises
-    PublishError, UsageError for a root that is relative, and GateFailedError rather than replacing touchpoints by
-    none; until the last step readers keep the previous publication, whatever happens.
+    PublishError, UsageError for a root that is relative or a folder among private files, and GateFailedError rather
+    than replacing touchpoints by none; until the last step readers keep the previous publication, whatever happens.
     """
     started = time.monotonic()
     published = settings.published_dir
@@ -83,6 +84,7 @@ def publish(
             value=str(root),
             remedy="A view keeps it, whatever folder its reader stands in",
         )
+    _require_apart(settings)
     with _explained(published):
         _require_touchpoints(con, published, data_as_of)
         _make_folder(published, settings)
@@ -99,7 +101,7 @@ def publish(
                 if table not in PRIVATE_TABLES:
                     _write_table(con, work, table, description, lineage=table not in _silver_names(sql_dir))
             work.folder = work.folder.rename(published / name)
-            _write_database(work, root / name if root else work.folder)
+            _write_database(work, root / name if root else None)
             _write_manifest(work, run_id=run_id, definition_hash=definition_hash, data_as_of=data_as_of)
             _grant(work.folder, settings)
             (work.folder / UNFINISHED).unlink()
@@ -113,6 +115,19 @@ def publish(
         _prune(published, settings.publish_keep)
     logger.info("published %s, %d tables, %.2f s", published / name, len(work.tables), time.monotonic() - started)
     return published / name
+
+
+def _require_apart(settings: Settings) -> None:
+    """What is published may be read by others, and `journeys query` by all of it: nothing private may lie in it."""
+    published, home = settings.published_dir.resolve(), settings.home.resolve()
+    private = (settings.landing_dir, home / "quality", home / ".duckdb_tmp")
+    if home.is_relative_to(published) or any(published.is_relative_to(folder.resolve()) for folder in private):
+        raise UsageError(
+            "publications would lie among private files",
+            where="JOURNEYS_PUBLISHED",
+            value=str(settings.published_dir),
+            remedy="Give a folder that neither holds JOURNEYS_HOME nor lies in its landing folder",
+        )
 
 
 def _require_touchpoints(con: duckdb.DuckDBPyConnection, published: Path, data_as_of: datetime) -> None:
@@ -274,6 +289,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """What a publication says of itself. Raises PublishError where it is not whole."""
     try:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        if not isinstance(manifest, dict) or not {"run_id", "data_as_of", "tables"} <= set(manifest):
+            raise ValueError("it lacks run_id, data_as_of or tables")
     except (OSError, ValueError) as error:
         raise PublishError(
             f"the publication cannot be read: {error}",
@@ -283,43 +300,34 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _write_database(work: Publication, seen_as: Path) -> None:
+def _write_database(work: Publication, seen_as: Path | None) -> None:
     """`journeys.duckdb`: a view per table on this run's own Parquet, by absolute path, with comments."""
-    with _reachable(seen_as, work.folder), duckdb.connect(str(work.folder / DATABASE)) as con:
-        create_views(con, seen_as, work.tables)
-
-
-@contextmanager
-def _reachable(seen_as: Path, folder: Path) -> Iterator[None]:
-    """Let the readers' path resolve here while the views are bound: DuckDB opens the files to learn their columns."""
-    if seen_as.exists():
-        yield
-        return
-    if seen_as.parent.exists():
-        raise PublishError(
-            "the root given for readers exists but is not where publications are written",
-            where=str(seen_as.parent),
-            remedy="Give the path under which readers see the published folder",
-        )
-    seen_as.parent.parent.mkdir(parents=True, exist_ok=True)
-    seen_as.parent.symlink_to(folder.parent, target_is_directory=True)
-    try:
-        yield
-    finally:
-        seen_as.parent.unlink()
+    with duckdb.connect(str(work.folder / DATABASE)) as con:
+        create_views(con, work.folder, work.tables, seen_as=seen_as)
 
 
 def _make_folder(folder: Path, settings: Settings) -> None:
     try:
         _make_parents(folder.parent)
+        is_new = not folder.exists()
         folder.mkdir(exist_ok=True)
-        _grant_one(folder, settings)
+        if is_new or _is_granted_by_us(folder, settings):
+            _grant_one(folder, settings)
     except (OSError, LookupError) as error:
         raise PublishError(
             f"the folder cannot be made: {error}",
             where=str(folder),
             remedy="Correct the permissions or JOURNEYS_PUBLISH_GROUP",
         ) from error
+
+
+def _is_granted_by_us(folder: Path, settings: Settings) -> bool:
+    """Whether an existing folder is ours to open or close; a folder that was there before keeps its mode."""
+    if settings.published is None:
+        return True
+    found = folder.stat()
+    has_our_mode = found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) in (0o755, 0o750)
+    return has_our_mode and (folder / CURRENT).is_symlink()
 
 
 def _make_parents(folder: Path) -> None:

@@ -20,14 +20,17 @@ from rich.console import Console
 from rich.table import Table
 
 from schemas.errors import PublishError, UsageError
+from schemas.paths import literal_path
 from schemas.settings import Settings
 from transforms.event_sql import quoted
+from warehouse.answer_file import replacing, require_free
 from warehouse.exchange import csv_value, distinct_names, json_value
 from warehouse.publish import CURRENT, read_manifest
 from warehouse.views import create_views
 
 SHOWN_ROWS = 200
 SHOWN_DECIMALS = 4
+_INFINITE_TYPES = ("DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE")
 
 
 @contextmanager
@@ -54,7 +57,8 @@ def open_published(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
                 where=str(folder),
                 remedy="Delete its folder and run `journeys publish` to make it anew",
             ) from None
-        con.execute(f"set allowed_directories = [{quoted(f'{settings.published_dir.resolve()}/')}]")
+        root = f"{settings.published_dir.resolve()}/"  # as a view names it, and as the file is found
+        con.execute(f"set allowed_directories = [{quoted(literal_path(root))}, {quoted(root)}]")
         con.execute("set enable_external_access = false")
         con.execute("set lock_configuration = true")
         yield con
@@ -73,60 +77,87 @@ def _connect(settings: Settings, spill: str) -> duckdb.DuckDBPyConnection:
     return duckdb.connect(config=config)
 
 
-def query(settings: Settings, sql: str, *, format: str = "table", out: Path | None = None) -> None:
+def query(
+    settings: Settings, sql: str, *, format: str = "table", out: Path | None = None, macros: Sequence[str] = ()
+) -> None:
     """Run one SELECT on the published tables and write its rows as table, csv, json or parquet.
 
+    `macros`: statements that make what the SELECT calls beside the published macros.
     Raises UsageError for SQL that is wrong, not a query, or reaches outside the publication, and for an `out` among
     the files that the pipeline keeps.
     """
     if format == "parquet" and out is None:
         raise UsageError("parquet needs a file", value="--format parquet", remedy="Add --out FILE")
     if out is not None:
-        _require_free(settings, out)
+        require_free(settings, out)
     with open_published(settings) as con:
         try:
+            for macro in macros:
+                con.execute(macro)
             statement = _one_select(con, sql)
-            if format == "parquet":
-                _write_parquet(con.sql(statement), out)
-            elif out is None:
-                _write(con.execute(statement), format, sys.stdout)
-            else:
-                rows = con.execute(statement)  # wrong SQL makes no file
-                with out.open("w", encoding="utf-8", newline="") as stream:
-                    _write(rows, format, stream)
+            if out is None:
+                _write(_rows(con, statement), format, sys.stdout)
+                return
+            answer = con.sql(statement) if format == "parquet" else _rows(con, statement)
+            with replacing(out) as path:
+                if isinstance(answer, duckdb.DuckDBPyRelation):
+                    _write_parquet(answer, path)
+                else:
+                    with path.open("w", encoding="utf-8", newline="") as stream:
+                        _write(answer, format, stream)
         except duckdb.Error as error:
             raise _explain(con, error) from None
-        except OSError as error:
-            if out is None:  # a pipe that its reader closed
-                raise
-            raise UsageError(
-                f"cannot be written: {error.strerror or error}",
-                where=str(out),
-                remedy="Give --out a file in a folder that exists and is yours",
-            ) from None
 
 
-def _require_free(settings: Settings, out: Path) -> None:
-    """An answer must not overwrite what the pipeline keeps, by whatever link it is reached."""
-    target, warehouse = out.resolve(), settings.warehouse_path.resolve()
-    folders = (settings.published_dir, settings.landing_dir, settings.home / "quality", settings.home / ".duckdb_tmp")
-    is_kept = any(target.is_relative_to(folder.resolve()) for folder in folders)
-    if is_kept or (target.parent == warehouse.parent and target.name.startswith(warehouse.name)):  # its .wal too
-        raise UsageError(
-            "the pipeline keeps its own files there",
-            where="--out",
-            value=str(out),
-            remedy="Give --out a file outside landing, warehouse and publications",
-        )
-
-
-def _write_parquet(answer: duckdb.DuckDBPyRelation, out: Path | None) -> None:
+def _write_parquet(answer: duckdb.DuckDBPyRelation, out: Path) -> None:
     names = distinct_names(answer.columns)
     with answer.to_arrow_reader() as batches:
         schema = pa.schema([column.with_name(name) for column, name in zip(batches.schema, names, strict=True)])
+        _require_parquet_types(schema, answer.types)
         with pq.ParquetWriter(out, schema) as writer:
-            for batch in batches:
+            for batch in _read(batches):
                 writer.write_batch(batch.rename_columns(names))
+
+
+def _require_parquet_types(schema: pa.Schema, kinds: Sequence[Any]) -> None:
+    for column, kind in zip(schema, kinds, strict=True):
+        try:
+            pq.ParquetWriter(pa.BufferOutputStream(), pa.schema([column])).close()
+        except pa.ArrowException:
+            raise UsageError(
+                f"Parquet cannot hold the column {column.name!r}",
+                where="query",
+                value=str(kind),
+                remedy=f'Cast it, like "{column.name}"::varchar, or use --format json',
+            ) from None
+
+
+def _read(batches: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    """The batches; an error of the query, which Arrow makes one of a file, is DuckDB's again."""
+    while True:
+        try:
+            batch = batches.read_next_batch()
+        except StopIteration:
+            return
+        except (OSError, pa.ArrowException) as error:
+            raise duckdb.Error(str(error)) from None
+        yield batch
+
+
+def _rows(con: duckdb.DuckDBPyConnection, statement: Any) -> duckdb.DuckDBPyConnection:
+    """The answer to fetch from. Python's times end with the year 9999: an infinite one becomes its word."""
+    answer = con.sql(statement)
+    kinds = [str(kind) for kind in answer.types]
+    if not set(kinds) & set(_INFINITE_TYPES):
+        return con.execute(statement)
+    columns = []
+    for number, (name, kind) in enumerate(zip(answer.columns, kinds, strict=True), start=1):
+        column = f"#{number}"
+        if kind in _INFINITE_TYPES:
+            either = f"::union(word varchar, instant {kind})"
+            column = f"if(isinf({column}), {column}::varchar{either}, {column}{either})"
+        columns.append(f'{column} as "{name.replace(chr(34), chr(34) * 2)}"')
+    return con.execute(answer.project(", ".join(columns)).sql_query())
 
 
 def _one_select(con: duckdb.DuckDBPyConnection, sql: str) -> Any:

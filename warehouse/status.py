@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from schemas.landing import live_segments
 from schemas.settings import Settings
 from warehouse.database import connect
+from warehouse.publish import CURRENT, MANIFEST, read_manifest
 
 
 def status(settings: Settings) -> dict[str, Any]:
@@ -51,13 +51,13 @@ def _steps(settings: Settings) -> list[dict[str, Any]]:
 
 
 def _published(settings: Settings) -> dict[str, Any] | None:
-    manifest = settings.published_dir / "current" / "manifest.json"
-    if not manifest.exists():
+    current = settings.published_dir / CURRENT
+    if not (current / MANIFEST).exists():
         return None
-    content = json.loads(manifest.read_text(encoding="utf-8"))
+    content = read_manifest(current)
     return {
         "run_id": content["run_id"],
         "data_as_of": content["data_as_of"],
-        "path": str(settings.published_dir / "current"),
+        "path": str(current),
         "tables": {name: table["row_count"] for name, table in content["tables"].items()},
     }

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from schemas.errors import BuildError
 from schemas.events import EARLIEST_OCCURRED_AT
 from schemas.landing import Segment
 from transforms import bronze
@@ -132,7 +133,7 @@ def test_a_failure_between_batches_keeps_whole_batches_and_the_next_run_goes_on(
     broken = Segment("test", "journeys.web.v1", 0, 2, 3).path(pipeline.landing_dir)
     whole = broken.read_bytes()
     broken.write_bytes(whole[:-20])
-    with pytest.raises(duckdb.Error):
+    with pytest.raises(BuildError, match=f"{broken.name}: the landed file cannot be read"):
         load(pipeline, batch_records=2)
     assert pipeline.rows(COUNTS) == [(1, 1)]
     assert pipeline.rows("select loaded_to from bronze_progress") == [(1,)]
@@ -381,3 +382,40 @@ def test_the_landing_folder_may_hold_odd_names_and_foreign_files(
     shutil.copytree(pipeline.landing_dir, moved)
     pipeline.landing_dir = moved
     assert load(pipeline) == (1, 1, 0)
+
+
+def test_a_folder_named_like_a_pattern_is_read_and_no_folder_that_it_matches(
+    pipeline: Any, event: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    folders = {"hg1": ("a", "b"), "hg[1]": ("c",), "h*": ("d",), "h?[": ("e",)}
+    for name, customers in folders.items():
+        pipeline.landing_dir, pipeline.next_offset = tmp_path / name, 0
+        pipeline.land([event("page_viewed", "2026-01-05", customer) for customer in customers])
+    for name, customers in folders.items():
+        bronze.reset(pipeline.con)
+        pipeline.landing_dir = tmp_path / name
+        assert load(pipeline) == (len(customers), len(customers), 0)
+        assert typed(pipeline, "identifiers ->> 'customer_id'") == [(customer,) for customer in customers]
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "garbled", "foreign"])
+def test_a_damaged_landed_file_is_named_with_what_to_do(
+    pipeline: Any, event: Callable[..., dict[str, Any]], damage: str
+) -> None:
+    for day in ("2026-01-05", "2026-01-06", "2026-01-07"):
+        pipeline.land([event("page_viewed", day, f"c{number}") for number in range(50)])
+    path = Segment("test", "journeys.web.v1", 0, 50, 99).path(pipeline.landing_dir)
+    whole = path.read_bytes()
+    if damage == "foreign":
+        pq.write_table(pa.table({"a": [1]}), path)
+    else:
+        zeros = whole[:4] + bytes(len(whole) // 2) + whole[4 + len(whole) // 2 :]
+        path.write_bytes({"cut": whole[:-20], "empty": b"", "garbled": zeros}[damage])
+    with pytest.raises(
+        BuildError, match=r"00050-0+99\.parquet: the landed file cannot be read: .*Restore it"
+    ) as caught:
+        load(pipeline)
+    assert caught.value.where == str(path)
+    assert pipeline.rows(COUNTS) == [(0, 0)]
+    path.write_bytes(whole)
+    assert load(pipeline) == (150, 150, 0)

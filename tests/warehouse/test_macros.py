@@ -210,7 +210,7 @@ def test_hold_and_breakdown_name_published_columns(shared: Any) -> None:
 
 def test_an_older_publication_has_no_macros_and_still_opens() -> None:
     with duckdb.connect() as con:
-        macros.create(con, {"touchpoints", "orders"})
+        macros.create(con, {"touchpoints": {}, "orders": {}})
         assert con.execute("select count(*) from duckdb_functions() where not internal").fetchall() == [(0,)]
 
 

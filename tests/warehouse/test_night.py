@@ -21,7 +21,7 @@ import pytest
 from dags import steps
 from ingest.dead_letters import forward
 from ingest.scenario.people import Record
-from schemas.errors import BuildError, UsageError
+from schemas.errors import BuildError, GateFailedError, UsageError
 from schemas.settings import PROJECT_DIR
 from schemas.topics import DEAD_LETTER_TOPIC
 from warehouse import night
@@ -270,3 +270,38 @@ def test_a_night_killed_at_forty_instants_leaves_the_publication_and_completes_w
 ) -> None:
     home, more, undisturbed = two_nights(new_home, scenario)
     figures(**kill_nights(home, more, undisturbed, kills=40, seed=int(time.time())))
+
+
+def test_a_damaged_landed_file_stops_a_night_with_its_name(built: Any) -> None:
+    file = sorted(built.settings.landing_dir.rglob("*.parquet"))[0]
+    file.write_bytes(file.read_bytes()[:-8])
+    with pytest.raises(BuildError, match=rf"{file.name}: the landed file cannot be read: .*Restore it from a backup"):
+        built.silver("r2", full=True)
+
+
+def test_a_build_that_landed_nothing_keeps_what_the_last_landing_found(built: Any) -> None:
+    """`journeys build` after a strict night was stopped must not pass as if all had been landed."""
+
+    def recorded() -> list[tuple[Any, ...]]:
+        with duckdb.connect(str(built.settings.warehouse_path)) as con:
+            sql = "select observed, passed from data_quality where run_id = ? and check_name = 'landing_problem_count'"
+            return con.execute(sql, [run_id]).fetchall()
+
+    for run_id, found, kept in (
+        ("unknown", None, (None, True)),
+        ("stopped", 2, (2.0, False)),
+        ("by-hand", None, (2.0, False)),
+        ("mended", 0, (0.0, True)),
+        ("by-hand-again", None, (0.0, True)),
+    ):
+        night.build_silver(built.settings, run_id=run_id, landing_problem_count=found)
+        night.build_gold(built.settings, run_id=run_id)
+        assert recorded() == [kept], run_id
+    built.config.write_text("quality:\n  landing_problem_count: {fail: 0}\n")
+    night.build_silver(built.settings, run_id="strict", landing_problem_count=1)
+    for run_id in ("strict", "by-hand"):
+        night.build_silver(built.settings, run_id=run_id)
+        with pytest.raises(GateFailedError, match="landing_problem_count did not hold"):
+            night.build_gold(built.settings, run_id=run_id)
+        with pytest.raises(GateFailedError, match="landing_problem_count did not hold"):
+            built.publish(run_id)

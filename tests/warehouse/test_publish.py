@@ -7,6 +7,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from schemas.settings import PROJECT_DIR
 from warehouse import publish
 from warehouse.models import load_models, load_silver
 from warehouse.night import publish_run
+from warehouse.status import status
 
 READER = """
 import json, sys, duckdb, pathlib, pyarrow.parquet as pq
@@ -218,17 +220,13 @@ def test_a_root_for_readers_is_the_path_of_the_views(built: Any, tmp_path: Path)
     built.publish()
     root = tmp_path / "mounted" / "journeys"
     publish_run(built.settings, run_id="r2", root=root)
-    assert not root.exists()
+    assert not root.parent.exists()
     with duckdb.connect(str(built.current.resolve() / "journeys.duckdb"), read_only=True) as con:
         with pytest.raises(duckdb.Error, match=str(root)):
             con.execute("from orders")
         root.symlink_to(built.settings.published_dir)
         count = con.execute("select count(*) from orders").fetchone()
     assert count == (built.manifest()["tables"]["orders"]["row_count"],)
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    with pytest.raises(PublishError, match="not where publications are written"):
-        publish_run(built.settings, run_id="r3", root=elsewhere)
     with pytest.raises(UsageError, match=r"^--root: .* must be an absolute path \(got 'mounted/journeys'\)"):
         publish_run(built.settings, run_id="r3", root=Path("mounted/journeys"))
     assert built.manifest()["run_id"] == "r2"
@@ -258,3 +256,67 @@ def test_a_folder_that_cannot_be_made_is_a_publish_error(built: Any, tmp_path: P
     (tmp_path / "file").write_text("")
     with pytest.raises(PublishError, match="folder cannot be made"):
         publish_run(built.with_settings(published=tmp_path / "file" / "published"), run_id="r1")
+
+
+def test_a_root_needs_nothing_on_this_machine_and_leaves_nothing_in_the_database(built: Any, tmp_path: Path) -> None:
+    locked, other = tmp_path / "locked", tmp_path / "other [1]"
+    locked.mkdir(mode=0o500)
+    (other / "r0").mkdir(parents=True)  # somebody's copy of an earlier run
+    for number, root in enumerate((locked / "bi2" / "published", other, Path("/proc/bi2/published"))):
+        publish_run(built.settings, run_id=f"r{number}x", root=root)
+        file = built.current.resolve() / "journeys.duckdb"
+        with duckdb.connect(str(file), read_only=True) as con:
+            functions = con.execute("select function_name from duckdb_functions() where not internal").fetchall()
+            assert ("read_parquet",) not in functions
+            views = con.execute("select sql from duckdb_views() where not internal").fetchall()
+            assert views
+            escaped = str(root).replace("[", "[[]")
+            assert all(f"read_parquet(list_value('{escaped}/r{number}x/" in row[0] for row in views)
+            columns = con.execute("select column_name, data_type from duckdb_columns() where table_name = 'orders'")
+            kinds = [{"name": name, "type": kind} for name, kind in columns.fetchall()]
+            assert kinds == built.manifest()["tables"]["orders"]["columns"]
+    assert list(locked.iterdir()) == []
+    shutil.copytree(built.settings.published_dir / "r1x", other / "r1x")
+    with duckdb.connect(str(other / "r1x" / "journeys.duckdb"), read_only=True) as con:
+        for table, content in built.manifest()["tables"].items():
+            assert con.execute(f"select count(*) from {table}").fetchone() == (content["row_count"],)
+
+
+@pytest.mark.parametrize("mode", [0o1777, 0o700, 0o775])
+def test_a_folder_that_was_there_keeps_its_mode(built: Any, tmp_path: Path, mode: int) -> None:
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    foreign.chmod(mode)
+    for run in ("r1", "r2"):
+        publish_run(built.with_settings(published=foreign), run_id=run)
+        assert oct(foreign.stat().st_mode & 0o7777) == oct(mode)
+
+
+def test_a_folder_that_we_made_follows_the_group(built: Any, tmp_path: Path) -> None:
+    import grp
+
+    made = tmp_path / "made"
+    group = grp.getgrgid(os.getgid()).gr_name
+    for run, name, mode in (("r1", None, "0o755"), ("r2", group, "0o750"), ("r3", None, "0o755")):
+        publish_run(built.with_settings(published=made, publish_group=name), run_id=run)
+        assert oct(made.stat().st_mode & 0o777) == mode
+
+
+@pytest.mark.parametrize("name", [".", "..", "landing", "landing/published", "link", "quality"])
+def test_publications_lie_apart_from_private_files(built: Any, name: str) -> None:
+    home = built.settings.home
+    (home / "link").symlink_to(home / "landing")
+    before = {path: path.stat().st_mode for path in home.rglob("*")}
+    with pytest.raises(UsageError, match=r"^JOURNEYS_PUBLISHED: publications would lie among private files"):
+        publish_run(built.with_settings(published=home / name), run_id="r1")
+    assert {path: path.stat().st_mode for path in home.rglob("*") if ".duckdb_tmp" not in str(path)} == {
+        path: mode for path, mode in before.items() if ".duckdb_tmp" not in str(path)
+    }
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"run_id": "r1"}'])
+def test_status_tells_of_a_manifest_that_cannot_be_read(built: Any, text: str) -> None:
+    built.publish()
+    (built.current / "manifest.json").write_text(text)
+    with pytest.raises(PublishError, match=r"manifest\.json: the publication cannot be read.*journeys publish"):
+        status(built.settings)

@@ -13,6 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -268,3 +269,98 @@ def test_a_long_answer_says_that_it_was_cut(shared: Any, capsys: pytest.CaptureF
     assert lines[-1] == f"the first {SHOWN_ROWS} rows; use --format csv for all"
     query(shared.settings, f"select range as number from range({SHOWN_ROWS})")
     assert "the first" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("sql", "kind"),
+    [
+        ("interval 1 day", "INTERVAL"),
+        ("[interval 1 day]", r"INTERVAL\[\]"),
+        ("union_value(x := 1)", r"UNION\(x INTEGER\)"),
+    ],
+)
+def test_what_parquet_cannot_hold_is_told_with_its_column(shared: Any, tmp_path: Path, sql: str, kind: str) -> None:
+    with pytest.raises(UsageError, match=rf"column 'a' \(got '{kind}'\)\. Cast it, like \"a\"::varchar"):
+        query(shared.settings, f"select 1 as b, {sql} as a", format="parquet", out=tmp_path / "x")
+    assert list(tmp_path.iterdir()) == []
+    query(shared.settings, f"select 1 as b, ({sql})::varchar as a", format="parquet", out=tmp_path / "x")
+    assert pq.read_table(tmp_path / "x").num_rows == 1
+
+
+@pytest.mark.parametrize("kind", ["csv", "json", "parquet", "table"])
+def test_a_query_that_fails_midway_leaves_the_file_as_it_was(shared: Any, tmp_path: Path, kind: str) -> None:
+    out = tmp_path / "answer"
+    out.write_text("before")
+    limit = 50 if kind == "table" else 900_000
+    sql = f"select case when i = {limit} then error('boom at ' || i) else i::varchar end as a from range(1000000) t(i)"
+    with pytest.raises(UsageError, match=rf"^query: Invalid Input Error: boom at {limit}\. Published tables"):
+        query(shared.settings, sql, format=kind, out=out)
+    assert (out.read_text(), list(tmp_path.iterdir())) == ("before", [out])
+
+
+def test_a_written_file_keeps_its_link_and_mode_and_a_pipe_is_written_itself(shared: Any, tmp_path: Path) -> None:
+    file, link, pipe = (tmp_path / name for name in ("file", "link", "pipe"))
+    file.write_text("before")
+    file.chmod(0o640)
+    link.symlink_to(file)
+    query(shared.settings, "select 1 as a", format="csv", out=link)
+    assert (link.is_symlink(), file.read_text(), oct(file.stat().st_mode & 0o777)) == (True, "a\n1\n", "0o640")
+    query(shared.settings, "select 1 as a", format="csv", out=tmp_path / "new")
+    umask = os.umask(0o022)
+    os.umask(umask)
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o666 & ~umask
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE, text=True) as reader:
+        query(shared.settings, "select 1 as a", format="csv", out=pipe)
+        assert reader.communicate(timeout=30)[0] == "a\n1\n"
+    assert pipe.is_fifo()
+
+
+@pytest.mark.parametrize("name", ["warehouse.duckdb", "published/r1/manifest.json", "landing"])
+def test_a_hard_link_of_what_the_pipeline_keeps_is_not_overwritten(built: Any, tmp_path: Path, name: str) -> None:
+    built.publish()
+    kept = built.settings.home / name
+    if kept.is_dir():
+        kept = next(kept.rglob("*.parquet"))
+    (tmp_path / "link").hardlink_to(kept)
+    with pytest.raises(UsageError, match="--out: the pipeline keeps its own files there"):
+        query(built.settings, "select 1", format="csv", out=tmp_path / "link")
+    assert kept.samefile(tmp_path / "link")
+
+
+def test_infinite_times_are_told_from_the_last_day_that_python_knows(
+    shared: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sql = (
+        "select 'infinity'::timestamp as a, '-infinity'::timestamptz as b, 'infinity'::date as c, "
+        "date '9999-12-31' as d, timestamp '0001-01-01' as e, null::date as f, timestamptz '2026-01-05 10:00+00' as g"
+    )
+    values = ["infinity", "-infinity", "infinity", "9999-12-31", "0001-01-01T00:00:00"]
+    row = dict(zip("abcde", values, strict=True)) | {"f": None, "g": "2026-01-05T10:00:00+00:00"}
+    assert json_row(shared.settings, sql, capsys) == row
+    query(shared.settings, sql, format="csv")
+    assert capsys.readouterr().out.splitlines()[1] == ",".join([*values, "", row["g"] or ""])
+
+
+@pytest.mark.parametrize("sql", ["describe orders", "summarize orders", "show tables", "values (1)", "from orders"])
+def test_every_kind_of_question_is_answered(shared: Any, sql: str, capsys: pytest.CaptureFixture[str]) -> None:
+    query(shared.settings, sql, format="csv")
+    assert len(capsys.readouterr().out.splitlines()) > 1
+
+
+def test_a_home_named_like_a_pattern_is_asked_and_not_its_neighbour(
+    shared: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, neighbour = shared.copy_to(tmp_path / "hg[1]"), shared.copy_to(tmp_path / "hg1")
+    for home in (one, neighbour):
+        home.publish()
+    for file in neighbour.current.resolve().rglob("orders.parquet"):
+        table = pq.read_table(file)
+        pq.write_table(table.slice(0, 1), file)
+    expected = one.manifest()["tables"]["orders"]["row_count"]
+    query(one.settings, "select count(*) as n from orders", format="json")
+    assert json.loads(capsys.readouterr().out) == {"n": expected}
+    with pytest.raises(UsageError, match="Permission Error"):
+        query(one.settings, f"from read_parquet('{one.current.resolve()}/orders/orders.parquet')")
+    with duckdb.connect(str(one.current.resolve() / "journeys.duckdb"), read_only=True) as con:
+        assert con.execute("select count(*) from orders").fetchone() == (expected,)
