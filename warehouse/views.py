@@ -52,7 +52,7 @@ def _bound_here(con: duckdb.DuckDBPyConnection, paths: Sequence[Path]) -> Iterat
 
     DuckDB opens a view's files to learn its columns, yet keeps the words: read later, they mean the real function.
     """
-    con.execute(f"create temp view _here as select * from {_scan(paths)}")
+    con.execute(f"create temp view _here as select * from system.main.{_scan(paths)}")
     con.execute(
         "create temp macro read_parquet(files, hive_partitioning := false) as table select * from temp.main._here"
     )

@@ -176,6 +176,16 @@ def test_every_mode_and_counting_agrees_with_trying_every_chain(
     check_expressions(shared_publication, 0, mode, counting, customers=120)
 
 
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode not in ("strict_order", "strict_deduplication")])
+def test_a_customers_furthest_attempt_is_what_unique_counts(shared_publication: Any, mode: str) -> None:
+    check_event_types(shared_publication, 7, mode, "total", customers=300)
+    steps = "['a', 'b', 'c'], within := interval 4 minutes"
+    furthest = f"""
+        select customer_key, max(step) from funnel_attempts({steps}, mode := '{mode}', counting := '{{}}')
+        group by customer_key order by all"""
+    assert shared_publication.rows(furthest.format("total")) == shared_publication.rows(furthest.format("unique")) != []
+
+
 @pytest.mark.campaign
 @pytest.mark.parametrize("counting", ["unique", "total"])
 @pytest.mark.parametrize("mode", MODES)

@@ -15,6 +15,7 @@ import pytest
 from schemas.errors import ConfigurationError, UsageError
 from warehouse import macros
 from warehouse.funnel import COLUMNS, Funnel
+from warehouse.night import publish_run
 from warehouse.query import query
 
 MADE = ("funnel", "funnel_attempts", "journey_of", "paths_from", "retention_of")
@@ -58,6 +59,13 @@ def test_a_client_that_attaches_the_file_uses_it_and_has_the_same_numbers_in_any
         con.execute(f"attach '{shared.current.resolve() / 'journeys.duckdb'}' as here (read_only); use here")
         con.execute("set TimeZone = 'Asia/Kathmandu'")
         assert [con.execute(part).fetchall() for part in sql.split("; ")] == expected
+
+
+def test_macros_are_there_for_readers_who_see_the_publication_under_another_path(built: Any, tmp_path: Path) -> None:
+    published = Path(publish_run(built.settings, run_id="r9", root=tmp_path / "seen").path)
+    (tmp_path / "seen").symlink_to(published.parent, target_is_directory=True)
+    with duckdb.connect(str(published / "journeys.duckdb"), read_only=True) as con:
+        assert con.execute(f"select max(reached_count) from {FUNNEL}").fetchall()[0][0] > 10
 
 
 def test_a_query_answers_what_a_client_of_the_file_is_answered(shared: Any, capsys: pytest.CaptureFixture[str]) -> None:

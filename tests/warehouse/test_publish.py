@@ -224,6 +224,7 @@ def test_a_root_for_readers_is_the_path_of_the_views(built: Any, tmp_path: Path)
     with duckdb.connect(str(built.current.resolve() / "journeys.duckdb"), read_only=True) as con:
         with pytest.raises(duckdb.Error, match=str(root)):
             con.execute("from orders")
+        root.parent.mkdir()
         root.symlink_to(built.settings.published_dir)
         count = con.execute("select count(*) from orders").fetchone()
     assert count == (built.manifest()["tables"]["orders"]["row_count"],)

@@ -69,7 +69,7 @@ def test_what_reaches_outside_the_publication_is_refused(shared: Any, sql: str) 
 @pytest.mark.parametrize(
     ("sql", "message"),
     [
-        ("select nothing from orders", r'"nothing" not found.* Published tables: attribution, channel_mix'),
+        ("select nothing from orders", r'"nothing" not found.* Published tables: attribution, build_parameters'),
         ("selec", r'syntax error at or near "selec"\. Published tables'),
         ("from settings", r"Table with name settings does not exist"),  # nor is a variable of ours a table
         ("from quarantine", r"Table with name quarantine does not exist"),
