@@ -29,7 +29,7 @@ class Home:
         self.drop.mkdir(parents=True, exist_ok=True)
         self.config = folder / "journey.yml"
         if not self.config.exists():
-            self.config.write_text("{}\n")
+            self.config.write_text("quality:\n  quarantined_ratio: {warn: 0.005, fail: 0.2}\n")  # one check warns
         self.url = url or f"file://{self.drop}"
         self.settings = self.with_settings()
 
@@ -106,7 +106,6 @@ def scenario() -> list[Record]:
 def shared(tmp_path_factory: pytest.TempPathFactory, scenario: list[Record]) -> Home:
     """A published night over the whole scenario; tests read it and change nothing."""
     home = Home(tmp_path_factory.mktemp("shared"))
-    home.config.write_text("quality:\n  quarantined_ratio: {warn: 0.005, fail: 0.2}\n")  # one check that warns
     home.add(scenario, "all")
     home.night()
     return home

@@ -62,9 +62,10 @@ def test_a_client_that_attaches_the_file_uses_it_and_has_the_same_numbers_in_any
 
 
 def test_macros_are_there_for_readers_who_see_the_publication_under_another_path(built: Any, tmp_path: Path) -> None:
-    published = Path(publish_run(built.settings, run_id="r9", root=tmp_path / "seen").path)
-    (tmp_path / "seen").symlink_to(published.parent, target_is_directory=True)
-    with duckdb.connect(str(published / "journeys.duckdb"), read_only=True) as con:
+    root = tmp_path / "mounted"
+    publish_run(built.settings, run_id="r9", root=root)  # nothing is there yet
+    root.symlink_to(built.settings.published_dir)
+    with duckdb.connect(str(root / "current" / "journeys.duckdb"), read_only=True) as con:
         assert con.execute(f"select max(reached_count) from {FUNNEL}").fetchall()[0][0] > 10
 
 
