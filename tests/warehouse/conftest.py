@@ -63,7 +63,7 @@ class Home:
 
     def night(self, run_id: str = "r1", **options: Any) -> list[dict[str, Any]]:
         self.land()
-        return [*self.build(run_id, **options), self.publish(run_id)]
+        return [*self.build(run_id, landing_problem_count=0, **options), self.publish(run_id)]
 
     def manifest(self) -> dict[str, Any]:
         content: dict[str, Any] = json.loads((self.current / "manifest.json").read_text())

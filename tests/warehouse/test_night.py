@@ -279,6 +279,13 @@ def test_a_damaged_landed_file_stops_a_night_with_its_name(built: Any) -> None:
         built.silver("r2", full=True)
 
 
+def test_a_build_before_any_landing_does_not_know_how_it_went(home: Any) -> None:
+    home.build("r1")
+    with duckdb.connect(str(home.settings.warehouse_path)) as con:
+        sql = "select observed, passed from data_quality where check_name = 'landing_problem_count'"
+        assert con.execute(sql).fetchall() == [(None, True)]
+
+
 def test_a_build_that_landed_nothing_keeps_what_the_last_landing_found(built: Any) -> None:
     """`journeys build` after a strict night was stopped must not pass as if all had been landed."""
 
@@ -288,7 +295,7 @@ def test_a_build_that_landed_nothing_keeps_what_the_last_landing_found(built: An
             return con.execute(sql, [run_id]).fetchall()
 
     for run_id, found, kept in (
-        ("unknown", None, (None, True)),
+        ("as-the-night-found", None, (0.0, True)),
         ("stopped", 2, (2.0, False)),
         ("by-hand", None, (2.0, False)),
         ("mended", 0, (0.0, True)),
