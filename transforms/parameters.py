@@ -25,6 +25,7 @@ def _seconds(duration: timedelta) -> int:
 def build(con: duckdb.DuckDBPyConnection, *, config: Config, data_as_of: datetime) -> None:
     """Make the small tables: `parameters` has one row, `interval_numbers` counts from 0, others hold definitions.
 
+    `periods` has day, week and month: the days of a rolling one, and how many intervals of it retention follows.
     `calendar_days` has every day of the reporting calendar on which a touchpoint can lie, up to that of `data_as_of`.
     """
     con.execute(f"""
@@ -53,6 +54,10 @@ def build(con: duckdb.DuckDBPyConnection, *, config: Config, data_as_of: datetim
             {DAY_INTERVALS} as day_intervals,
             {WEEK_INTERVALS} as week_intervals,
             {MONTH_INTERVALS} as month_intervals""")
+    con.execute(f"""
+        create or replace table periods as
+        from (values ('day', 1, {DAY_INTERVALS}), ('week', 7, {WEEK_INTERVALS}), ('month', 30, {MONTH_INTERVALS}))
+            as t(period, rolling_days, interval_count)""")
     longest = max(DAY_INTERVALS, WEEK_INTERVALS, MONTH_INTERVALS)
     con.execute(f"create or replace table interval_numbers as select range as number from range({longest})")
     earliest = quoted(config.earliest_occurred_at.replace(tzinfo=None).isoformat(sep=" "))

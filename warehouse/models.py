@@ -35,7 +35,7 @@ FOLDERS = ("intermediate", "gold")
 
 LINEAGE_COLUMNS = ("_run_id", "_definition_hash", "_data_as_of")
 HELPER_TABLES = (
-    "parameters", "interval_numbers", "calendar_days", "stage_definitions", "retention_definitions",
+    "parameters", "interval_numbers", "periods", "calendar_days", "stage_definitions", "retention_definitions",
     "friction_definitions", "experiment_definitions", "touchpoint_frictions", "build_counts",
 )  # fmt: skip
 """Small tables every model may read besides silver."""

@@ -1,13 +1,5 @@
 -- Of the customers who had bought in the churn_days before a period: how many let that time run out in it.
 with
-periods as (
-    select 'day' as period
-    union all
-    select 'week' as period
-    union all
-    select 'month' as period
-),
-
 placed_runs as (
     select
         periods.period,

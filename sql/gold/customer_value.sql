@@ -1,13 +1,5 @@
 -- What the customers who first ordered in a period have spent since, cumulated by interval.
 with
-period_lengths as (
-    select 'day' as period, day_intervals as interval_count from parameters
-    union all
-    select 'week' as period, week_intervals as interval_count from parameters
-    union all
-    select 'month' as period, month_intervals as interval_count from parameters
-),
-
 first_orders as (
     select orders.customer_key, min(local_date(orders.ordered_at, parameters.reporting_timezone)) as first_order_date
     from orders
@@ -28,33 +20,33 @@ day_revenues as (
 
 cohorts as (
     select
-        period_lengths.period,
-        period_lengths.interval_count,
-        period_start(first_orders.first_order_date, period_lengths.period, parameters.week_starts_on)
+        periods.period,
+        periods.interval_count,
+        period_start(first_orders.first_order_date, periods.period, parameters.week_starts_on)
             as cohort_start_date,
         count(*) as customer_count
     from first_orders
-    cross join period_lengths
+    cross join periods
     cross join parameters
     group by
-        period_lengths.period, period_lengths.interval_count,
-        period_start(first_orders.first_order_date, period_lengths.period, parameters.week_starts_on)
+        periods.period, periods.interval_count,
+        period_start(first_orders.first_order_date, periods.period, parameters.week_starts_on)
 ),
 
 interval_revenues as (
     select
-        period_lengths.period,
-        period_start(day_revenues.first_order_date, period_lengths.period, parameters.week_starts_on)
+        periods.period,
+        period_start(day_revenues.first_order_date, periods.period, parameters.week_starts_on)
             as cohort_start_date,
-        period_start(day_revenues.order_date, period_lengths.period, parameters.week_starts_on) as order_start_date,
+        period_start(day_revenues.order_date, periods.period, parameters.week_starts_on) as order_start_date,
         sum(day_revenues.revenue) as revenue
     from day_revenues
-    cross join period_lengths
+    cross join periods
     cross join parameters
     group by
-        period_lengths.period,
-        period_start(day_revenues.first_order_date, period_lengths.period, parameters.week_starts_on),
-        period_start(day_revenues.order_date, period_lengths.period, parameters.week_starts_on)
+        periods.period,
+        period_start(day_revenues.first_order_date, periods.period, parameters.week_starts_on),
+        period_start(day_revenues.order_date, periods.period, parameters.week_starts_on)
 ),
 
 -- The intervals that have begun by data_as_of.

@@ -19,14 +19,6 @@ customer_orders as (
     group by orders.customer_key
 ),
 
-periods as (
-    select 'day' as period
-    union all
-    select 'week' as period
-    union all
-    select 'month' as period
-),
-
 members as (
     select
         customer_orders.customer_key,

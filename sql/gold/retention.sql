@@ -1,13 +1,5 @@
 -- Which share of the customers who started in a period came back, by interval since their start.
 with
-period_lengths as (
-    select 'day' as period, 1 as rolling_days, day_intervals as interval_count from parameters
-    union all
-    select 'week' as period, 7 as rolling_days, week_intervals as interval_count from parameters
-    union all
-    select 'month' as period, 30 as rolling_days, month_intervals as interval_count from parameters
-),
-
 -- What a member counts under: everything in calendar mode, nothing in rolling mode.
 member_values as (
     select
@@ -23,16 +15,16 @@ member_values as (
 
 cohorts as (
     select
-        member_values.start_event, member_values.return_event, member_values.mode, period_lengths.period,
-        period_start(member_values.start_date, period_lengths.period, parameters.week_starts_on) as cohort_start_date,
+        member_values.start_event, member_values.return_event, member_values.mode, periods.period,
+        period_start(member_values.start_date, periods.period, parameters.week_starts_on) as cohort_start_date,
         member_values.breakdown, member_values.breakdown_value,
         count(*) as cohort_size
     from member_values
-    cross join period_lengths
+    cross join periods
     cross join parameters
     group by
-        member_values.start_event, member_values.return_event, member_values.mode, period_lengths.period,
-        period_start(member_values.start_date, period_lengths.period, parameters.week_starts_on),
+        member_values.start_event, member_values.return_event, member_values.mode, periods.period,
+        period_start(member_values.start_date, periods.period, parameters.week_starts_on),
         member_values.breakdown, member_values.breakdown_value
 ),
 
@@ -48,7 +40,7 @@ intervals as (
             )
             else add_seconds(
                 local_midnight(cohort_periods.cohort_start_date, parameters.reporting_timezone),
-                interval_numbers.number * period_lengths.rolling_days * 86400
+                interval_numbers.number * periods.rolling_days * 86400
             )
         end as begins_at,
         case cohort_periods.mode
@@ -61,12 +53,12 @@ intervals as (
                     period_add(cohort_periods.cohort_start_date, cohort_periods.period, 1),
                     parameters.reporting_timezone
                 ),
-                (interval_numbers.number + 1) * period_lengths.rolling_days * 86400
+                (interval_numbers.number + 1) * periods.rolling_days * 86400
             )
         end as ends_at
     from (select distinct mode, period, cohort_start_date from cohorts) as cohort_periods
-    inner join period_lengths on period_lengths.period = cohort_periods.period
-    inner join interval_numbers on interval_numbers.number < period_lengths.interval_count
+    inner join periods on periods.period = cohort_periods.period
+    inner join interval_numbers on interval_numbers.number < periods.interval_count
     cross join parameters
 ),
 

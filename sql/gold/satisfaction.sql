@@ -1,12 +1,4 @@
 with
-periods as (
-    select 'day' as period
-    union all
-    select 'week' as period
-    union all
-    select 'month' as period
-),
-
 counted as (
     select
         period_start(

@@ -47,12 +47,8 @@ exits as (
     where stage_entries.outcome = 'dropped'
 ),
 
-periods as (
-    select 'day' as period
-    union all
-    select 'week' as period
-    union all
-    select 'month' as period
+drop_periods as (
+    select period from periods
     union all
     select 'all' as period
 ),
@@ -60,8 +56,8 @@ periods as (
 counted as (
     select
         exits.scope,
-        period_start(exits.cohort_date, periods.period, parameters.week_starts_on) as period_start_date,
-        periods.period,
+        period_start(exits.cohort_date, drop_periods.period, parameters.week_starts_on) as period_start_date,
+        drop_periods.period,
         exits.stage_index,
         exits.exit_channel,
         exits.exit_event_type,
@@ -70,11 +66,12 @@ counted as (
         count(*) as dropped_count,
         percentile_cont(0.5) within group (order by exits.days_to_next) as median_days_to_next
     from exits
-    cross join periods
+    cross join drop_periods
     cross join parameters
     where exits.from_last = 1
     group by
-        exits.scope, period_start(exits.cohort_date, periods.period, parameters.week_starts_on), periods.period,
+        exits.scope, drop_periods.period,
+        period_start(exits.cohort_date, drop_periods.period, parameters.week_starts_on),
         exits.stage_index, exits.exit_channel, exits.exit_event_type, exits.next_channel, exits.next_event_type
 )
 

@@ -1,12 +1,4 @@
 with
-periods as (
-    select 'day' as period
-    union all
-    select 'week' as period
-    union all
-    select 'month' as period
-),
-
 -- A ticket counts where it was created, and once more where it was last solved: there it may have been answered.
 moments as (
     select

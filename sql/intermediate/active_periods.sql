@@ -14,14 +14,6 @@ active_days as (
     group by touchpoints.customer_key, local_date(touchpoints.occurred_at, parameters.reporting_timezone)
 ),
 
-periods as (
-    select 'day' as period
-    union all
-    select 'week' as period
-    union all
-    select 'month' as period
-),
-
 active_periods as (
     select
         active_days.customer_key,

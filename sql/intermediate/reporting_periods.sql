@@ -1,13 +1,5 @@
 -- Every day, week and month of the reporting calendar that has begun by data_as_of.
 with
-periods as (
-    select 'day' as period
-    union all
-    select 'week' as period
-    union all
-    select 'month' as period
-),
-
 begun as (
     select distinct
         periods.period,

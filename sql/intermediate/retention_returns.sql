@@ -9,14 +9,6 @@ returned as (
     where direction = 'inbound'
 ),
 
-period_lengths as (
-    select 'day' as period, 1 as rolling_days
-    union all
-    select 'week' as period, 7 as rolling_days
-    union all
-    select 'month' as period, 30 as rolling_days
-),
-
 -- The days of return: the calendar's, and 24-hour days since the start; weeks and months follow from them.
 -- The start itself is a return only where start and return are the same event.
 return_days as (
@@ -51,11 +43,11 @@ return_days as (
 placed as (
     select
         return_days.member_number, return_days.elapsed_days,
-        period_lengths.period, period_lengths.rolling_days,
-        period_start(return_days.start_date, period_lengths.period, parameters.week_starts_on) as cohort_start_date,
-        period_start(return_days.return_date, period_lengths.period, parameters.week_starts_on) as return_start_date
+        periods.period, periods.rolling_days,
+        period_start(return_days.start_date, periods.period, parameters.week_starts_on) as cohort_start_date,
+        period_start(return_days.return_date, periods.period, parameters.week_starts_on) as return_start_date
     from return_days
-    cross join period_lengths
+    cross join periods
     cross join parameters
 )
 
