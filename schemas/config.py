@@ -13,7 +13,7 @@ from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import available_timezones
 
 import yaml
 from pydantic import (
@@ -244,11 +244,6 @@ class Config(Part):
     def rules(self) -> tuple[Rule, ...]:
         """Every expression with its place, as `parse_config` found it."""
         return self._rules
-
-    @property
-    def time_zone(self) -> ZoneInfo:
-        """The reporting calendar's zone."""
-        return ZoneInfo(self.reporting_timezone)
 
     @property
     def week_start(self) -> int:
